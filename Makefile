@@ -1,0 +1,31 @@
+# Needs make and Python 3.11 or newer; everything else is installed into .venv from the lock files.
+# Settings (PORT, HOST, DEMO, OPSCHAT_…: see .env.example) come from the environment or as arguments: `make run PORT=9000`.
+# None has a default here, so that none can hide the environment's.
+
+PYTHON := $(or $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done),python3)
+BOOTSTRAP := $(PYTHON) scripts/bootstrap.py
+
+.PHONY: help run test lint manage lock
+
+help: ## Show this list
+	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' Makefile
+
+run: ## Start opschat on http://127.0.0.1:8000
+	@exec $(BOOTSTRAP) -- manage.py serve
+
+test: ## Run all tests; ARGS go to pytest
+	@$(BOOTSTRAP) --dev -- -m tests.browser.chromium
+	@exec $(BOOTSTRAP) --dev -- -m pytest $(value ARGS)
+
+lint: ## Run all checks that need no test
+	@exec $(BOOTSTRAP) --dev -- scripts/lint.py
+
+manage: ## Run a management command: make manage ARGS="create_token alice"
+	@exec $(BOOTSTRAP) -- manage.py $(value ARGS)
+
+lock: ## Choose the newest allowed versions anew (needs uv)
+	@uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header \
+		pyproject.toml -o requirements.lock
+	@uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header \
+		--group dev pyproject.toml -c requirements.lock -o requirements-dev.lock

@@ -1,0 +1,23 @@
+"""Rows and events to HTML: the one place that draws, for page load and for live frames alike."""
+
+from __future__ import annotations
+
+from conversations.fragments.blocks import CodeBlock, code_block
+from conversations.fragments.frames import article, frame, new_run_frame, sidebar_frame, snapshot_frame
+from conversations.fragments.page import history, page_context, start_tables
+from conversations.fragments.states import Mark, RunState
+
+__all__ = [
+    "CodeBlock",
+    "Mark",
+    "RunState",
+    "article",
+    "code_block",
+    "frame",
+    "history",
+    "new_run_frame",
+    "page_context",
+    "sidebar_frame",
+    "snapshot_frame",
+    "start_tables",
+]

@@ -1,0 +1,212 @@
+"""What the page shows of a run: read from its rows, moved on by its events."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any, Literal, Self
+from uuid import UUID
+
+from django.db.models import prefetch_related_objects
+from django.utils import timezone
+
+from conversations import runner
+from conversations.models import Export, Message, Run, RunEvent, StageRun
+from conversations.pipeline import events
+from conversations.pipeline.events import STAGES, StageLetter
+
+StageStatus = Literal["waiting", "running", "completed", "skipped", "failed", "stopped", "not_run"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageState:
+    letter: StageLetter
+    status: StageStatus = "waiting"
+    message: str = ""
+    #: 0-100 while the stage tells how far it is.
+    percent: int | None = None
+    started_at: datetime | None = None
+    duration_ms: float | None = None
+
+    @property
+    def name(self) -> str:
+        return STAGES[self.letter]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mark:
+    """What a page has been sent of a run; `frame` draws what changed since."""
+
+    seq: int
+    status: str
+    stages: dict[StageLetter, StageState]
+    doing: tuple[str, str]
+    text: str
+
+
+@dataclass(kw_only=True)
+class RunState:
+    """Everything the page shows of one run."""
+
+    run_id: UUID
+    conversation_id: UUID
+    ask: Message
+    answer: Message
+    engine: str
+    created_at: datetime
+    status: str = Run.Status.QUEUED
+    #: The newest event that this state has seen.
+    seq: int = 0
+    stages: dict[StageLetter, StageState] = field(default_factory=lambda: {s: StageState(letter=s) for s in STAGES})
+    #: The answer so far, markdown.
+    text: str = ""
+    #: Name of the file written last.
+    filename: str = ""
+    total_duration_ms: float | None = None
+    error_code: str = ""
+    error_message: str = ""
+    response: dict[str, Any] = field(default_factory=dict)
+    #: By their id, in the order in which they were stored; known when the run has ended.
+    exports: dict[str, Export] = field(default_factory=dict)
+    #: The rows hold more than the events told: read them before drawing the end.
+    is_behind_rows: bool = False
+
+    @classmethod
+    def of_runs(cls, runs: Iterable[Run]) -> list[RunState]:
+        """States of the runs, in their order, in a constant number of queries.
+
+        A finished run is read from its rows, an unfinished one is replayed from its events.
+        """
+        rows = list(runs)
+        prefetch_related_objects(rows, "ask", "answer", "stages", "exports__files")
+        open_ids = [run.pk for run in rows if not run.is_finished]
+        log: dict[UUID, list[RunEvent]] = defaultdict(list)
+        if open_ids:
+            for row in RunEvent.objects.filter(run__in=open_ids).order_by("run", "seq"):
+                log[row.run_id].append(row)
+        return [cls._finished(run) if run.is_finished else cls._replayed(run, log[run.pk]) for run in rows]
+
+    @classmethod
+    def _blank(cls, run: Run) -> Self:
+        return cls(
+            run_id=run.pk,
+            conversation_id=run.conversation_id,
+            ask=run.ask,
+            answer=run.answer,
+            # A run that waits will be answered by the engine of this server.
+            engine=run.engine or runner.engine().name,
+            created_at=run.created_at,
+        )
+
+    @classmethod
+    def _finished(cls, run: Run) -> Self:
+        state = cls._blank(run)
+        state._take_rows(run)
+        return state
+
+    @classmethod
+    def _replayed(cls, run: Run, log: Sequence[RunEvent]) -> Self:
+        state = cls._blank(run)
+        for row in log:
+            state.apply(row.seq, events.from_dict(row.type, row.data), at=row.at)
+        if state.is_finished:
+            # The run ended between the two queries.
+            state.read_rows()
+        return state
+
+    def read_rows(self) -> None:
+        """Reads the finished run again: exports and their places in the text are in no event."""
+        run = (
+            Run.objects.select_related("ask", "answer").prefetch_related("stages", "exports__files").get(pk=self.run_id)
+        )
+        self._take_rows(run)
+
+    def _take_rows(self, run: Run) -> None:
+        self.answer = run.answer
+        self.engine = run.engine or self.engine
+        self.status = run.status
+        self.seq = max(self.seq, run.last_seq)
+        self.text = run.answer.text
+        self.total_duration_ms = run.total_duration_ms
+        self.error_code, self.error_message = run.error_code, run.error_message
+        self.response = run.response or {}
+        self.exports = {str(e.pk): e for e in sorted(run.exports.all(), key=lambda e: e.position) if not e.deleted_at}
+        self.is_behind_rows = False
+        latest = {row.stage: row for row in sorted(run.stages.all(), key=lambda row: row.attempt)}
+        self.stages = {letter: self._ended_stage(letter, latest.get(letter)) for letter in STAGES}
+
+    def _ended_stage(self, letter: StageLetter, row: StageRun | None) -> StageState:
+        if row is None:
+            return StageState(letter=letter, status="not_run")
+        status: Any = row.status
+        if status == StageRun.Status.RUNNING:
+            status = "failed" if self.status == Run.Status.FAILED else "stopped"
+        return StageState(letter=letter, status=status, message=row.message, duration_ms=row.duration_ms)
+
+    @property
+    def is_finished(self) -> bool:
+        return self.status not in Run.UNFINISHED
+
+    @property
+    def current_stage(self) -> StageState | None:
+        return next((s for s in self.stages.values() if s.status == "running"), None)
+
+    @property
+    def doing(self) -> tuple[str, str]:
+        """What the running stage says, and its name; two empty texts between stages."""
+        stage = self.current_stage
+        return (stage.name, stage.message) if stage else ("", "")
+
+    def mark(self) -> Mark:
+        return Mark(seq=self.seq, status=self.status, stages=dict(self.stages), doing=self.doing, text=self.text)
+
+    def apply(self, seq: int, event: events.Event, *, at: datetime | None = None) -> None:
+        """Moves the state on by one event; one that it has seen already changes nothing. `at`: when it happened."""
+        if seq <= self.seq:
+            return
+        self.seq = seq
+        match event:
+            case events.StageStart() | events.StageProgress() | events.StageComplete():
+                self._move_stage(event, at or timezone.now())
+            case events.Token():
+                self.text = self.text[: event.offset] + event.text
+            case events.ExportStored():
+                self.filename = event.filename
+            case events.Complete() | events.Failed() | events.Cancelled():
+                self._end(event)
+            case events.Start():
+                pass
+
+    def _move_stage(self, event: events.StageStart | events.StageProgress | events.StageComplete, at: datetime) -> None:
+        if isinstance(event, events.StageStart):
+            self.status = Run.Status.RUNNING
+            self.stages[event.stage] = StageState(
+                letter=event.stage, status="running", message=event.message, started_at=at
+            )
+        elif isinstance(event, events.StageProgress):
+            self._change(event.stage, percent=event.percent, message=event.message)
+        else:
+            self._change(event.stage, status=event.status, duration_ms=event.duration_ms, message=event.message)
+
+    def _change(self, letter: StageLetter, **values: Any) -> None:
+        self.stages[letter] = replace(self.stages[letter], **values)
+
+    def _end(self, event: events.Complete | events.Failed | events.Cancelled) -> None:
+        self.text = event.message
+        self.total_duration_ms = event.total_duration_ms
+        self.is_behind_rows = True
+        if isinstance(event, events.Complete):
+            self.status, self.response = Run.Status.SUCCEEDED, event.response
+        elif isinstance(event, events.Failed):
+            self.status = Run.Status.FAILED
+            self.error_code, self.error_message = event.error["code"], event.error["message"]
+        else:
+            self.status = Run.Status.CANCELLED
+        unfinished: dict[StageStatus, StageStatus] = {
+            "running": "failed" if self.status == Run.Status.FAILED else "stopped",
+            "waiting": "not_run",
+        }
+        for letter, stage in self.stages.items():
+            self._change(letter, status=unfinished.get(stage.status, stage.status))

@@ -1,0 +1,132 @@
+"""Fan-out of committed events to the viewers in this process. A hint only: what it loses is read from the rows."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from uuid import UUID
+
+from conversations.pipeline.events import TERMINAL, Event
+
+#: Seconds of silence after which a viewer is told that the connection lives, and looks at the rows again.
+HEARTBEAT_S = 15.0
+#: Batches kept for one slow viewer; beyond that it reads the rows.
+_MAX_WAITING = 256
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredEvent:
+    seq: int
+    event: Event
+
+    @property
+    def is_terminal(self) -> bool:
+        return self.event.type in TERMINAL
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fence:
+    """Who may write a run's events: the owner of this attempt."""
+
+    run_id: UUID
+    conversation_id: UUID
+    user_id: int
+    owner: str
+    attempt: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """Committed events of one run, numbered without a gap."""
+
+    run_id: UUID
+    conversation_id: UUID
+    user_id: int
+    events: tuple[StoredEvent, ...]
+
+
+class Subscription:
+    """One viewer's place at the hub, to be used in `with`. Lives on the event loop's thread."""
+
+    def __init__(self, hub: Hub, topic: str) -> None:
+        self._hub = hub
+        self._topic = topic
+        self._waiting: deque[Batch] = deque()
+        self._arrived = asyncio.Event()
+        #: Batches were dropped because the viewer was slow: read the rows.
+        self.lagged = False
+
+    def __enter__(self) -> Subscription:
+        self._hub.join(self._topic, self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._hub.leave(self._topic, self)
+
+    def put(self, batch: Batch) -> None:
+        if len(self._waiting) >= _MAX_WAITING:
+            self._waiting.clear()
+            self.lagged = True
+        self._waiting.append(batch)
+        self._arrived.set()
+
+    async def next(self, *, timeout_s: float = HEARTBEAT_S) -> Batch | None:
+        """The next batch, or None after `timeout_s` without one."""
+        if not self._waiting:
+            self._arrived.clear()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._arrived.wait(), timeout_s)
+        return self._waiting.popleft() if self._waiting else None
+
+
+def topic_of_run(run_id: UUID) -> str:
+    return f"run.{run_id}"
+
+
+def topic_of_conversation(conversation_id: UUID) -> str:
+    return f"conversation.{conversation_id}"
+
+
+def topic_of_user(user_id: int) -> str:
+    return f"user.{user_id}"
+
+
+class Hub:
+    """Fan-out to the viewers in this process. Called on the event loop's thread only."""
+
+    def __init__(self) -> None:
+        self._viewers: dict[str, set[Subscription]] = {}
+
+    def subscribe(self, topic: str) -> Subscription:
+        return Subscription(self, topic)
+
+    def join(self, topic: str, viewer: Subscription) -> None:
+        self._viewers.setdefault(topic, set()).add(viewer)
+
+    def leave(self, topic: str, viewer: Subscription) -> None:
+        viewers = self._viewers.get(topic, set())
+        viewers.discard(viewer)
+        if not viewers:
+            self._viewers.pop(topic, None)
+
+    def publish(self, batch: Batch) -> None:
+        for topic in (
+            topic_of_run(batch.run_id),
+            topic_of_conversation(batch.conversation_id),
+            topic_of_user(batch.user_id),
+        ):
+            for viewer in self._viewers.get(topic, ()):
+                viewer.put(batch)
+
+
+def batch_of(fence: Fence, stored: Sequence[StoredEvent]) -> Batch:
+    return Batch(
+        run_id=fence.run_id, conversation_id=fence.conversation_id, user_id=fence.user_id, events=tuple(stored)
+    )
+
+
+#: This process's hub.
+hub = Hub()

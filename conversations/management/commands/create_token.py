@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+from argparse import ArgumentParser
+from typing import Any
+
+from django.contrib.auth import get_user_model
+from django.core.management.base import BaseCommand, CommandError
+
+from conversations import audit, tokens
+
+
+class Command(BaseCommand):
+    help = "Makes an API token for a user and prints it, alone and this once."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("username")
+        parser.add_argument("--days", type=_days, help="the token expires after so many days; default: never")
+
+    def handle(self, *args: Any, username: str, days: int | None, **options: Any) -> None:
+        user = get_user_model().objects.filter(username=username, is_active=True).first()
+        if user is None:
+            raise CommandError(f"There is no active user named {username!r}.")
+        token, text = tokens.make(user=user, days=days)
+        audit.record(
+            actor=user,
+            action="token.create",
+            object_type="token",
+            object_id=token.pk,
+            detail={"by": "create_token", "days": days},
+        )
+        self.stdout.write(text)
+
+
+def _days(text: str) -> int:
+    days = int(text)
+    if not 1 <= days <= 36500:
+        raise ValueError("from 1 to 36500")
+    return days

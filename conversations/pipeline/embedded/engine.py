@@ -1,0 +1,287 @@
+"""The embedded engine: reads a request with a grammar and the data's own words, and answers in fixed sentences."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from conversations.pipeline.embedded import answers, grammar, intents, words
+from conversations.pipeline.embedded.grammar import Reading
+from conversations.pipeline.embedded.lexicon import Entry, Lexicon, lexicon_of
+from conversations.pipeline.embedded.words import Token
+from conversations.pipeline.engine import (
+    Classification,
+    Ending,
+    Executed,
+    Intent,
+    KnownTable,
+    Plan,
+    Request,
+    Selection,
+    TablePiece,
+    TextPiece,
+    ToolCall,
+    Understood,
+)
+from conversations.pipeline.tools import Match, Query
+
+#: Terms looked up for one request; a longer text is not a question for one row.
+MAX_TERMS = 60
+_MAX_NAME = 6
+_NO_KNOWLEDGE = "I don't answer general questions: I only say what the data here say."
+#: Questions about one row, whatever else they name.
+_ASKS_ONE = frozenset({"is", "where", "who", "when", "does", "what"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Attempt:
+    """One table's reading of the request."""
+
+    table: KnownTable
+    lexicon: Lexicon
+    tokens: tuple[Token, ...]
+    reading: Reading
+    #: (as typed, as read)
+    repairs: tuple[tuple[str, str], ...] = field(default=())
+
+    @property
+    def score(self) -> tuple[bool, int, int]:
+        return (self.reading.has_substance, -len(self.reading.unused), self.reading.n_used - len(self.repairs))
+
+
+class EmbeddedEngine:
+    """Needs no model, no network and no state; works on any declared table."""
+
+    name = "Embedded engine"
+
+    async def classify(self, request: Request) -> Classification:
+        tokens = words.tokenize(request.text)
+        if not tokens:
+            return _decline("unsupported", "I found no words in that.")
+        early = _before_reading(tokens)
+        if early is not None:
+            return early
+        attempts = [await _attempt(request, table, tokens) for table in request.tables]
+        if not attempts:
+            return _decline("unsupported", "There is no table that I could ask.")
+        return _classify(tokens, max(attempts, key=lambda attempt: attempt.score))
+
+    async def select(self, request: Request, classification: Classification) -> Selection:
+        query = classification.parsed.get("query")
+        if query is None:
+            return Selection()
+        return Selection(calls=(ToolCall(tool=classification.parsed["tool"], arguments=query),))
+
+    async def plan(self, request: Request, classification: Classification, selection: Selection) -> Plan:
+        return Plan(calls=selection.calls)
+
+    async def respond(
+        self, request: Request, classification: Classification, executed: Sequence[Executed]
+    ) -> AsyncIterator[TextPiece | TablePiece | Ending]:
+        specs = [table.spec for table in request.tables]
+        parsed = classification.parsed
+        if "query" not in parsed or not executed:
+            informs = classification.intent in ("smalltalk", "help")
+            reason = parsed.get("reason", "I can't do that.")
+            text = (
+                answers.information(request.text, classification.intent, specs)
+                if informs
+                else answers.declined(reason, specs)
+            )
+            for piece in answers.stream(text):
+                yield piece
+            yield Ending(response_type="information" if informs else "declined")
+            return
+        table = next(table for table in request.tables if table.spec.name == parsed["query"]["table"])
+        for index, done in enumerate(executed):
+            for part in answers.executed(Query.from_dict(parsed["query"]), done, index, lexicon_of(table), parsed):
+                yield part
+        yield Ending(response_type="result")
+
+
+def _before_reading(tokens: Sequence[Token]) -> Classification | None:
+    """What the words alone tell, whatever the tables are."""
+    if intents.smalltalk(tokens):
+        return Classification(intent="smalltalk")
+    if intents.is_help(tokens):
+        return Classification(intent="help")
+    if intents.has_condition(tokens):
+        return _decline("unsupported", "That depends on a condition, and I don't do one thing if another is so.")
+    if intents.is_knowledge(tokens):
+        return _decline("knowledge", _NO_KNOWLEDGE)
+    if intents.is_aggregate(tokens):
+        return _decline("unsupported", "I count and group, but I don't work out averages, sums or percentages.")
+    return None
+
+
+async def _attempt(request: Request, table: KnownTable, tokens: tuple[Token, ...]) -> _Attempt:
+    """Reads with the words that are known; then looks the others up as rows, as parts of values, and as typos."""
+    lexicon = lexicon_of(table)
+    reading = grammar.read(tokens, lexicon, request.now)
+    if not reading.unused_at:
+        return _Attempt(table=table, lexicon=lexicon, tokens=tokens, reading=reading)
+    terms = _terms(tokens, reading.unused_at)
+    matches: Sequence[Match] = await request.in_thread(table.find, terms) if terms else ()
+    extras = _identities(matches, lexicon)
+    found = {piece for key in extras for piece in key.split()}
+    rest = [at for at in reading.unused_at if not set(tokens[at].key.split()) <= found]
+    for at in rest:
+        parts = lexicon.part(tokens[at].low)
+        if parts and tokens[at].low not in words.GRAMMAR:
+            extras.setdefault(tokens[at].key, parts)
+    tokens, repairs = _repair(tokens, [at for at in rest if tokens[at].key not in extras], lexicon)
+    if extras or repairs:
+        reading = grammar.read(tokens, lexicon, request.now, extras)
+    unknown = _unknown_rows(tokens, reading, lexicon)
+    if unknown:
+        reading = grammar.read(tokens, lexicon, request.now, extras | unknown)
+    return _Attempt(table=table, lexicon=lexicon, tokens=tokens, reading=reading, repairs=repairs)
+
+
+def _terms(tokens: Sequence[Token], unused: Sequence[int]) -> tuple[str, ...]:
+    """Unexplained words, and phrases of a few words around them, as typed."""
+    terms: dict[str, None] = {}
+    for size in range(1, _MAX_NAME + 1):
+        for at in range(len(tokens) - size + 1):
+            if any(place in unused for place in range(at, at + size)) and len(terms) < MAX_TERMS:
+                span = tokens[at : at + size]
+                if size == 1 or (span[0].key and span[-1].key):
+                    terms.setdefault(_joined(span))
+    return tuple(term for term in terms if words.key_of(term))
+
+
+def _joined(span: Sequence[Token]) -> str:
+    text = span[0].text
+    for token in span[1:]:
+        text += token.text if token.low in (",", "'s", ":", ";", "!", "?") else f" {token.text}"
+    return text
+
+
+def _identities(matches: Sequence[Match], lexicon: Lexicon) -> dict[str, tuple[Entry, ...]]:
+    """One meaning a term: its field of the first declared identifier that knows it."""
+    found: dict[str, Entry] = {}
+    for match in sorted(matches, key=lambda m: lexicon.rank_of(m.field)):
+        entry = Entry(kind="identity", field=match.field, value=match.value)
+        found.setdefault(words.key_of(match.term), entry)
+    return {key: (entry,) for key, entry in found.items()}
+
+
+def _repair(
+    tokens: tuple[Token, ...], places: Sequence[int], lexicon: Lexicon
+) -> tuple[tuple[Token, ...], tuple[tuple[str, str], ...]]:
+    repaired, repairs = list(tokens), []
+    for at in places:
+        token = tokens[at]
+        meant = lexicon.repair(token.low) if token.kind == "word" and token.low not in intents.VERBS else None
+        if meant is None or meant in intents.VERBS or lexicon.lookup(token.key):
+            continue
+        repaired[at] = Token(text=token.text, low=meant, key=words.key_of(meant), kind="word")
+        repairs.append((token.text, meant))
+    return tuple(repaired), tuple(repairs)
+
+
+def _unknown_rows(tokens: Sequence[Token], reading: Reading, lexicon: Lexicon) -> dict[str, tuple[Entry, ...]]:
+    """A name or address that no row has is still the condition that was meant: the answer is that there is none."""
+    extras: dict[str, tuple[Entry, ...]] = {}
+    if intents.is_definition(tokens) and not reading.query.columns:
+        return extras
+    asks_one = tokens[0].low in _ASKS_ONE or not reading.query.filters
+    for at in reading.unused_at:
+        token, before = tokens[at], tokens[at - 1].low if at else ""
+        described = at - 1 in reading.known_at and not words.is_plural(before)
+        addresses = lexicon.fields_of_type("address")
+        name = lexicon.first_identifier
+        if token.kind == "address" and addresses:
+            extras[token.key] = (Entry(kind="identity", field=addresses[0].name, value=token.text),)
+        elif (
+            words.looks_like_identifier(token)
+            and name
+            and (asks_one or described)
+            and before not in ("in", "at", "by", "per", "under")
+        ):
+            extras[token.key] = (Entry(kind="identity", field=name, value=token.text),)
+    return extras
+
+
+def _classify(tokens: Sequence[Token], attempt: _Attempt) -> Classification:
+    reading = attempt.reading
+    refused = _refused(tokens, attempt)
+    if refused is not None:
+        return refused
+    query = reading.query
+    parsed: dict[str, Any] = {
+        "query": query.to_dict(), "tool": attempt.table.spec.query_tool, "repairs": [list(r) for r in attempt.repairs],
+        "unused": list(reading.unused), "formats": list(reading.formats),
+    }  # fmt: skip
+    return Classification(
+        intent="export" if reading.export else "asset_query",
+        understood=Understood(
+            filters=query.filters, columns=query.columns, sort=query.sort, limit=query.limit, group_by=query.group_by
+        ),
+        unused_words=reading.unused,
+        parsed=parsed,
+    )
+
+
+def _refused(tokens: Sequence[Token], attempt: _Attempt) -> Classification | None:
+    """Why the request is not run, when it must not be."""
+    for check in (_not_a_question, _not_understood, _not_sure):
+        refused = check(tokens, attempt)
+        if refused is not None:
+            intent, reason = refused
+            return _decline(intent, reason, attempt.reading.unused)
+    return None
+
+
+def _not_a_question(tokens: Sequence[Token], attempt: _Attempt) -> tuple[Intent, str] | None:
+    """Something is to be done or probed, and no tool does it."""
+    found = intents.action(tokens, attempt.reading.known_at)
+    if found is not None:
+        return found[0], f"I have no tool that can do that (“{answers.escape(found[1])}”)."
+    check = intents.network_check(tokens)
+    return ("network_check", f"I have no tool that can check that (“{answers.escape(check)}”).") if check else None
+
+
+def _not_understood(tokens: Sequence[Token], attempt: _Attempt) -> tuple[Intent, str] | None:
+    reading, plural = attempt.reading, answers.escape(attempt.table.spec.noun[1])
+    defines = intents.is_definition(tokens) and (bool(reading.unused) or _defines(tokens, attempt))
+    if reading.has_substance and not defines:
+        return None
+    reason = f"I did not understand what you want to know about {plural}."
+    if reading.unused:
+        reason = f"I did not understand {_quoted(reading)}."
+    if not intents.is_definition(tokens):
+        return "unsupported", reason
+    return "knowledge", reason if reading.unused else _NO_KNOWLEDGE
+
+
+def _not_sure(tokens: Sequence[Token], attempt: _Attempt) -> tuple[Intent, str] | None:
+    """Enough was understood for some answer, but likely not for the one that was asked for."""
+    reading, plural = attempt.reading, answers.escape(attempt.table.spec.noun[1])
+    reason = ""
+    if intents.looks_back(tokens, reading.known_at):
+        reason = "I understand each message by itself: please say in full what you are looking for."
+    elif reading.unknown_head:
+        reason = f"I don't know what “{answers.escape(reading.unknown_head)}” is."
+    elif reading.unused and (tokens[0].low == "is" or intents.is_foreign(len(reading.unused), reading.n_used)):
+        reason = f"I understood too little of that; unknown to me: {_quoted(reading)}."
+    elif reading.unused_condition and not reading.query.filters:
+        reason = f"I don't know {_quoted(reading)}: nothing among the {plural} is called so."
+    return ("unsupported", reason) if reason else None
+
+
+def _quoted(reading: Reading) -> str:
+    return ", ".join(f"“{answers.escape(word)}”" for word in reading.unused)
+
+
+def _defines(tokens: Sequence[Token], attempt: _Attempt) -> bool:
+    """ "What is nginx?" asks about the world though rows have that value; "what is down?" asks for rows."""
+    rest = [token for token in tokens if token.key and token.low not in ("what", "is", "are", "so", "and", "hi", "ok")]
+    key = " ".join(token.key for token in rest)
+    found = attempt.lexicon.lookup(key)
+    return any(entry.kind == "value" for entry in found) and not attempt.lexicon.is_everyday(key)
+
+
+def _decline(intent: Intent, reason: str, unused: Sequence[str] = ()) -> Classification:
+    return Classification(intent=intent, unused_words=tuple(unused), parsed={"reason": reason})

@@ -1,0 +1,339 @@
+"""Runs the stages in order, times them and records their events; the only caller of the engine and of tools."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from functools import partial
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Protocol
+
+from conversations.pipeline import csv_blocks
+from conversations.pipeline.answer import Answer
+from conversations.pipeline.engine import (
+    TOOL_INTENTS,
+    Classification,
+    Ending,
+    Engine,
+    Executed,
+    KnownTable,
+    Request,
+    Selection,
+    TablePiece,
+    TextPiece,
+    ToolCall,
+)
+from conversations.pipeline.events import (
+    STAGES,
+    Complete,
+    ExportStored,
+    Failed,
+    StageComplete,
+    StageLetter,
+)
+from conversations.pipeline.stage import Journal, Json, Stage, StageFailed
+from conversations.pipeline.tools import (
+    Cell,
+    Column,
+    CountResult,
+    InThread,
+    Progress,
+    Refusal,
+    Registry,
+    TableResult,
+    ToolContext,
+)
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredExport:
+    export_id: str
+    filename: str
+    n_rows: int
+    #: The first ten rows, every column.
+    preview: tuple[tuple[Cell, ...], ...]
+    downloads: dict[str, str]
+
+
+class ExportSink(Protocol):
+    """Stores rows as a downloadable file."""
+
+    async def store(
+        self, result: TableResult, *, source: str, tool: str, query: Json, title: str, progress: Progress
+    ) -> StoredExport:
+        """Reads `result.open_rows()` to its end. All or nothing: when it raises, no file is left."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One pass of the pipeline over one message."""
+
+    run_id: str
+    user_id: int
+    text: str
+    context: Mapping[str, Any]
+    attempt: int
+    #: When the request was stored; the total duration counts from here.
+    created_at: datetime
+    #: Stage -> median of its history in milliseconds.
+    expected_ms: Mapping[str, float] = field(default_factory=dict)
+
+
+class Orchestrator:
+    """One run's pass through the stages A, B, C, E, D. Make one per run, call `run` once."""
+
+    def __init__(
+        self,
+        *,
+        job: Job,
+        engine: Engine,
+        registry: Registry,
+        journal: Journal,
+        exports: ExportSink,
+        in_thread: InThread,
+        now: Callable[[], datetime],
+    ) -> None:
+        self.job = job
+        self.engine = engine
+        self.registry = registry
+        self.journal = journal
+        self.exports = exports
+        self.in_thread = in_thread
+        self.now = now
+        self.answer = Answer(journal)
+        self.durations: dict[str, float] = {}
+
+    async def run(self) -> None:
+        """Ends with exactly one terminal event, recorded and flushed, whatever the engine or a tool raises.
+
+        Raises only what the journal raises, and CancelledError.
+        """
+        try:
+            response = await self._stages()
+        except StageFailed as failure:
+            logger.error("Run %s failed in stage %s", self.job.run_id, failure.stage, exc_info=failure.__cause__)
+            self._fail(failure)
+        else:
+            self._complete(response)
+        await self.journal.flush()
+
+    async def _stages(self) -> Json:
+        request, classification = await self._classify()
+        selection = await self._select(request, classification)
+        calls = await self._plan(request, classification, selection)
+        executed = await self._execute(calls)
+        return await self._respond(request, classification, executed)
+
+    async def _classify(self) -> tuple[Request, Classification]:
+        async with self._stage("A", {"request": self.job.text, "context": dict(self.job.context)}) as stage:
+            tables = await self.in_thread(self._known_tables)
+            request = Request(
+                text=self.job.text, now=self.now(), tables=tables, in_thread=self.in_thread, context=self.job.context
+            )
+            found = await self.engine.classify(request)
+            stage.output = {
+                "intent": found.intent,
+                "understood": found.understood.to_dict(),
+                "unused_words": list(found.unused_words),
+                "parsed": dict(found.parsed),
+            }
+        return request, found
+
+    def _known_tables(self) -> tuple[KnownTable, ...]:
+        return tuple(
+            KnownTable(spec=table.spec, vocabulary=table.vocabulary(), find=table.find)
+            for table in self.registry.tables
+        )
+
+    async def _select(self, request: Request, classification: Classification) -> Selection:
+        if classification.intent not in TOOL_INTENTS:
+            self._skip("B", "no tool is needed")
+            return Selection()
+        async with self._stage("B", {"intent": classification.intent}) as stage:
+            selection = await self.engine.select(request, classification)
+            stage.output = {"calls": _calls(selection.calls), "needs_plan": selection.needs_plan}
+        return selection
+
+    async def _plan(
+        self, request: Request, classification: Classification, selection: Selection
+    ) -> tuple[ToolCall, ...]:
+        if not selection.needs_plan:
+            self._skip("C", "one step is enough" if selection.calls else "nothing to plan")
+            return selection.calls
+        async with self._stage("C", {"calls": _calls(selection.calls)}) as stage:
+            plan = await self.engine.plan(request, classification, selection)
+            stage.output = {"calls": _calls(plan.calls)}
+        return plan.calls
+
+    async def _execute(self, calls: Sequence[ToolCall]) -> list[Executed]:
+        if not calls:
+            self._skip("E", "nothing to run")
+            return []
+        tools = ", ".join(dict.fromkeys(call.tool for call in calls))
+        async with self._stage("E", {"calls": _calls(calls)}, tool=tools) as stage:
+            executed = [await self._call(call, stage, n, len(calls)) for n, call in enumerate(calls)]
+            stage.output = {"results": [e.to_dict() for e in executed]}
+        return executed
+
+    async def _call(self, call: ToolCall, stage: Stage, done: int, of: int) -> Executed:
+        def progress(percent: float, message: str) -> None:
+            stage.progress((done * 100 + percent) / of, message)
+
+        tool = self.registry.tool(call.tool)
+        context = ToolContext(
+            user_id=self.job.user_id, now=self.now(), progress=_threadsafe(progress), in_thread=self.in_thread
+        )
+        result = await tool.run(call.arguments, context)
+        if isinstance(result, TableResult):
+            return await self._store(call, result, context.progress)
+        if isinstance(result, CountResult):
+            return Executed(
+                tool=call.tool, arguments=call.arguments, kind="count", total=result.total, matched=result.total
+            )
+        return Executed(
+            tool=call.tool, arguments=call.arguments, kind="check", total=0, matched=0, refusal=_refusal(result)
+        )
+
+    async def _store(self, call: ToolCall, result: TableResult, progress: Progress) -> Executed:
+        stored = await self.exports.store(
+            result, source="tool", tool=call.tool, query=dict(call.arguments), title="", progress=progress
+        )
+        self._exported(stored, result.columns)
+        columns, rows = _preview(result, stored)
+        return Executed(
+            tool=call.tool,
+            arguments=call.arguments,
+            kind=result.kind,
+            total=stored.n_rows,
+            matched=max(result.matched, stored.n_rows),
+            columns=columns,
+            rows=rows,
+            export_id=stored.export_id,
+        )
+
+    async def _respond(self, request: Request, classification: Classification, executed: list[Executed]) -> Json:
+        async with self._stage("D", {"results": [e.to_dict() for e in executed]}) as stage:
+            ending = None
+            async for piece in self.engine.respond(request, classification, executed):
+                if isinstance(piece, TextPiece):
+                    self.answer.write(piece.text)
+                elif isinstance(piece, TablePiece):
+                    self.answer.write_table(executed[piece.index])
+                else:
+                    ending = piece
+                # Lets the journal and other runs go on between pieces.
+                await asyncio.sleep(0)
+            if ending is None or not self.answer.text:
+                raise StageFailed("D", "no_answer", "The engine gave no answer.")
+            await self._store_csv_blocks(stage)
+            response = _response(classification, executed, ending)
+            stage.output = {"message": self.answer.text, "blocks": self.answer.blocks, "response": response}
+        return response
+
+    async def _store_csv_blocks(self, stage: Stage) -> None:
+        """A fenced csv block is rows that the answer typed: stored as an export that says so."""
+        for block in csv_blocks.find(self.answer.text):
+            columns = tuple(Column(name=name, type="text") for name in block.header)
+            read = partial(iter, block.rows)
+            result = TableResult(
+                kind="rows", columns=columns, open_rows=read, matched=len(block.rows)
+            )
+            stored = await self.exports.store(
+                result, source="text", tool="", query={}, title="", progress=_threadsafe(stage.progress)
+            )
+            self._exported(stored, columns)
+            self.answer.add_block(block.start, block.end, stored.export_id)
+
+    def _exported(self, stored: StoredExport, columns: Sequence[Column]) -> None:
+        self.journal.record(
+            ExportStored(
+                export_id=stored.export_id,
+                filename=stored.filename,
+                rows=stored.n_rows,
+                columns=[c.name for c in columns],
+                downloads=stored.downloads,
+            )
+        )
+
+    def _stage(self, letter: StageLetter, stage_input: Json, *, tool: str = "") -> Stage:
+        return Stage(
+            letter,
+            journal=self.journal,
+            stage_input=stage_input,
+            attempt=self.job.attempt,
+            expected_ms=self.job.expected_ms.get(letter),
+            durations=self.durations,
+            tool=tool,
+        )
+
+    def _skip(self, letter: StageLetter, why: str) -> None:
+        self.durations[letter] = 0
+        self.journal.record(
+            StageComplete(stage=letter, name=STAGES[letter], status="skipped", duration_ms=0, message=why)
+        )
+
+    def _total_ms(self) -> float:
+        return max(0.0, round((self.now() - self.job.created_at).total_seconds() * 1000, 1))
+
+    def _complete(self, response: Json) -> None:
+        self.journal.record(
+            Complete(
+                total_duration_ms=self._total_ms(),
+                message=self.answer.text,
+                response=response,
+                stage_durations=self.durations,
+            )
+        )
+
+    def _fail(self, failure: StageFailed) -> None:
+        self.journal.record(
+            Failed(
+                error={"code": failure.code, "message": failure.message},
+                stage=failure.stage,
+                message=self.answer.text,
+                total_duration_ms=self._total_ms(),
+            )
+        )
+
+
+def _threadsafe(progress: Progress) -> Progress:
+    """The same progress, callable from any thread."""
+    loop = asyncio.get_running_loop()
+
+    def call(percent: float, message: str) -> None:
+        loop.call_soon_threadsafe(progress, percent, message)
+
+    return call
+
+
+def _calls(calls: Sequence[ToolCall]) -> list[Json]:
+    return [{"tool": call.tool, "arguments": dict(call.arguments)} for call in calls]
+
+
+def _refusal(result: Refusal) -> str:
+    return result.message
+
+
+def _preview(result: TableResult, stored: StoredExport) -> tuple[tuple[Column, ...], tuple[tuple[Cell, ...], ...]]:
+    """The columns and rows that the answer shows."""
+    names = result.preview_columns or tuple(c.name for c in result.columns)
+    indexes = [i for name in names for i, column in enumerate(result.columns) if column.name == name]
+    columns = tuple(result.columns[i] for i in indexes)
+    return columns, tuple(tuple(row[i] for i in indexes) for row in stored.preview)
+
+
+def _response(classification: Classification, executed: Sequence[Executed], ending: Ending) -> Json:
+    """The contract's `response` object."""
+    return {
+        "response_type": ending.response_type,
+        "intent": classification.intent,
+        "understood": classification.understood.to_dict(),
+        "unused_words": list(classification.unused_words),
+        "results": [e.to_dict() for e in executed],
+        "clarification": dict(ending.clarification) if ending.clarification else None,
+    }

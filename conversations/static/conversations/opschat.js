@@ -1,0 +1,359 @@
+// The page's own script: what HTML and htmx can't do alone. No framework, no build step.
+"use strict";
+
+(() => {
+  const byId = (id) => document.getElementById(id);
+  const say = (text) => { const place = byId("live-status"); if (place) place.textContent = text; };
+
+  // -- Frames ---------------------------------------------------------------------------------------------------------
+
+  // Replaces the vendored extension: it calls every style an inline swap (idiomorph 0.8.0), so that beforeend, beforebegin
+  // and innerHTML would insert the wrapper too; and it may call Function, which the CSP forbids.
+  htmx.defineExtension("morph", {
+    isInlineSwap: (style) => style === "morph",
+    handleSwap: (style, target, fragment) =>
+      style === "morph" ? Idiomorph.morph(target, fragment.children, { morphStyle: "outerHTML" }) : false,
+  });
+
+  const HEAD = /^<!--([0-9a-f-]{36}):(\d+)-->/;
+  const SNAPSHOT = /^<!--[^>]*--><article [^>]*hx-swap-oob="morph"/;
+  const NEW_RUN = /^<!--[^>]*--><div hx-swap-oob="beforeend:#content">/;
+  const runs = () => [...document.querySelectorAll(".run[data-seq]")];
+  const isUnfinished = (run) => !run.hasAttribute("data-run-status");
+
+  const cursor = () => {
+    const all = runs();
+    const wanted = all.filter((run, place) => isUnfinished(run) || place === all.length - 1);
+    return wanted.map((run) => `${run.id.slice(4)}:${run.dataset.seq}`).join(",");
+  };
+
+  htmx.createWebSocket = (url) => {
+    const seen = cursor();
+    const socket = new WebSocket(seen ? `${url}?cursor=${encodeURIComponent(seen)}` : url);
+    socket.binaryType = htmx.config.wsBinaryType;
+    return socket;
+  };
+
+  const isStale = (message) => {
+    const head = HEAD.exec(message);
+    const run = head && byId(`run-${head[1]}`);
+    if (!head || NEW_RUN.test(message)) return false;
+    // A frame changes what is there; a run that this page hasn't got comes whole.
+    if (!run) return true;
+    const seq = Number(head[2]), shown = Number(run.dataset.seq);
+    return SNAPSHOT.test(message) ? seq < shown : seq <= shown;
+  };
+
+  const readyForMessages = () => {
+    const content = byId("content");
+    if (!content || !content.classList.contains("start")) return;
+    content.replaceChildren();
+    content.className = "column log";
+    content.setAttribute("aria-label", "Messages");
+    byId("message")?.setAttribute("placeholder", "Ask a follow-up");
+  };
+
+  // A new run comes from the socket and as the answer to the post, in either order: the first adds it, the newer one wins.
+  document.addEventListener("htmx:oobBeforeSwap", (event) => {
+    const { target, fragment } = event.detail;
+    const incoming = fragment.querySelector?.(".answer .run[data-seq]");
+    if (target.id !== "content" || !incoming) return;
+    const known = byId(incoming.id);
+    if (!known) { readyForMessages(); return; }
+    event.preventDefault();
+    if (Number(incoming.dataset.seq) > Number(known.dataset.seq)) {
+      Idiomorph.morph(known.closest(".answer"), incoming.closest(".answer"), { morphStyle: "outerHTML" });
+    }
+  });
+
+  document.addEventListener("htmx:wsBeforeMessage", (event) => {
+    lastHeard = performance.now();
+    if (isStale(event.detail.message)) event.preventDefault();
+  });
+
+  document.addEventListener("htmx:wsAfterMessage", (event) => {
+    const head = HEAD.exec(event.detail.message);
+    const run = head && byId(`run-${head[1]}`);
+    if (run) {
+      run.dataset.seq = String(Math.max(Number(run.dataset.seq), Number(head[2])));
+      announce(run);
+    }
+    changed();
+  });
+
+  // -- Connection -----------------------------------------------------------------------------------------------------
+
+  const SIGNED_OUT = 4401;
+  const RETRIED_BY_HTMX = [1006, 1011, 1012, 1013];
+  let reconnect = null, isLive = false, hasBeenLive = false, lastHeard = 0, beats = false, bannerTimer = 0;
+
+  const showConnection = () => {
+    const place = byId("connection");
+    if (!place) return;
+    place.dataset.state = isLive ? "live" : "lost";
+    place.querySelector("span").textContent = isLive ? "Live" : "Not live";
+    if (isLive) {
+      clearTimeout(bannerTimer);
+      bannerTimer = 0;
+      byId("banner").hidden = true;
+    } else {
+      // A reconnect within a second is not worth a word.
+      bannerTimer ||= setTimeout(() => { byId("banner").hidden = isLive; }, hasBeenLive ? 1000 : 3000);
+    }
+  };
+
+  document.addEventListener("htmx:wsOpen", (event) => {
+    isLive = hasBeenLive = true;
+    lastHeard = performance.now();
+    reconnect = event.detail.socketWrapper.reconnect;
+    showConnection();
+  });
+
+  document.addEventListener("htmx:wsClose", (event) => {
+    isLive = false;
+    reconnect = event.detail.socketWrapper.reconnect;
+    showConnection();
+    const { code } = event.detail.event;
+    if (code === SIGNED_OUT) location.reload();
+    else if (!RETRIED_BY_HTMX.includes(code)) setTimeout(() => { if (!isLive) reconnect(); }, 1000 + Math.random() * 2000);
+  });
+
+  document.addEventListener("click", (event) => {
+    if (event.target.closest("#reconnect")) reconnect?.();
+  });
+
+  document.addEventListener("htmx:wsBeforeMessage", (event) => { beats ||= event.detail.message.startsWith("<!--hb-->"); });
+
+  // A connection can be dead without having been closed: a server that beats is not silent for 40 s.
+  setInterval(() => { if (isLive && beats && performance.now() - lastHeard > 40000) reconnect?.(); }, 5000);
+
+  // Without a socket the page asks for itself while something is under way.
+  setInterval(() => {
+    if (isLive || !byId("connection") || document.hidden || !runs().some(isUnfinished)) return;
+    htmx.ajax("GET", location.pathname, { source: "#content", target: "#content", select: "#content", swap: "morph" })
+      .then(changed, () => {});
+  }, 2000);
+
+  // -- What is said ---------------------------------------------------------------------------------------------------
+
+  const said = new Map();
+  const ENDINGS = { succeeded: "Answer ready", failed: "The run failed", cancelled: "Stopped" };
+
+  const announce = (run) => {
+    const stages = [...run.querySelectorAll(".stage")];
+    const place = stages.findIndex((stage) => stage.dataset.status === "running");
+    const name = place >= 0 ? stages[place].querySelector(".name").title : "";
+    const text = ENDINGS[run.dataset.runStatus] ?? (name && `Stage ${place + 1} of ${stages.length}, ${name}`);
+    if (text && said.get(run.id) !== text) { said.set(run.id, text); say(text); }
+  };
+
+  // -- Clocks ---------------------------------------------------------------------------------------------------------
+
+  const started = new WeakMap();
+  const words = (ms) => {
+    if (ms < 60000) return `${(ms / 1000).toFixed(1)} s`;
+    return `${Math.floor(ms / 60000)} min ${Math.floor((ms % 60000) / 1000)} s`;
+  };
+
+  setInterval(() => {
+    for (const clock of document.querySelectorAll("time[data-elapsed-ms]")) {
+      let start = started.get(clock);
+      if (!start || start.given !== clock.dataset.elapsedMs) {
+        start = { given: clock.dataset.elapsedMs, zero: performance.now() - Number(clock.dataset.elapsedMs) };
+        started.set(clock, start);
+      }
+      clock.textContent = words(performance.now() - start.zero);
+    }
+  }, 100);
+
+  // -- Scrolling ------------------------------------------------------------------------------------------------------
+
+  const page = document.documentElement;
+  const gap = () => page.scrollHeight - page.clientHeight - page.scrollTop;
+  let isAtEnd = true;
+
+  const toEnd = () => { page.scrollTop = page.scrollHeight; };
+  const showJump = () => { const jump = byId("jump"); if (jump) jump.hidden = isAtEnd; };
+
+  // Content that grows between a scroll and its event looks like scrolling up, but only a person moves the page up.
+  let lastTop = 0;
+  addEventListener("scroll", () => {
+    if (gap() < 48) isAtEnd = true;
+    else if (page.scrollTop < lastTop) isAtEnd = false;
+    lastTop = page.scrollTop;
+    showJump();
+  }, { passive: true });
+
+  const changed = () => {
+    if (isAtEnd) toEnd();
+    showJump();
+    const title = byId("title");
+    if (title) document.title = `${title.textContent} · opschat`;
+  };
+
+  document.addEventListener("click", (event) => {
+    if (!event.target.closest("#jump")) return;
+    event.preventDefault();
+    isAtEnd = true;
+    changed();
+  });
+
+  // -- Composer -------------------------------------------------------------------------------------------------------
+
+  const isComposer = (event) => event.detail.elt.id === "composer";
+  const draftKey = () => `draft:${location.pathname}`;
+  const keepDraft = (text) => {
+    if (text) sessionStorage.setItem(draftKey(), text);
+    else sessionStorage.removeItem(draftKey());
+  };
+  const askButtons = () => document.querySelectorAll("#composer button, #starters button");
+  let isSending = false;
+
+  const newId = () => {
+    if (crypto.randomUUID) return crypto.randomUUID();
+    // randomUUID needs HTTPS or localhost.
+    const bytes = [...crypto.getRandomValues(new Uint8Array(16))];
+    bytes[6] = (bytes[6] & 0x0f) | 0x40;
+    bytes[8] = (bytes[8] & 0x3f) | 0x80;
+    const hex = bytes.map((byte) => byte.toString(16).padStart(2, "0")).join("");
+    return hex.replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, "$1-$2-$3-$4-$5");
+  };
+
+  const showError = (text) => {
+    const place = byId("composer-error");
+    if (!place) return;
+    place.querySelector("p").textContent = text;
+    place.hidden = !text;
+    byId("live-errors").textContent = text;
+  };
+
+  document.addEventListener("keydown", (event) => {
+    const box = event.target;
+    if (box.id !== "message" || event.key !== "Enter" || event.shiftKey || event.isComposing || event.keyCode === 229) return;
+    event.preventDefault();
+    if (box.value.trim() && !isSending) box.form.requestSubmit();
+  });
+
+  document.addEventListener("input", (event) => {
+    if (event.target.id === "message") keepDraft(event.target.value);
+  });
+
+  document.addEventListener("htmx:beforeRequest", (event) => {
+    if (!isComposer(event)) return;
+    if (isSending) { event.preventDefault(); return; }
+    isSending = true;
+    showError("");
+    for (const button of askButtons()) button.disabled = true;
+  });
+
+  document.addEventListener("htmx:afterRequest", (event) => {
+    if (!isComposer(event)) return;
+    const form = event.detail.elt, { xhr, successful } = event.detail, box = byId("message");
+    isSending = false;
+    for (const button of askButtons()) button.disabled = false;
+    if (successful) {
+      // What was sent is gone from the box; what was typed meanwhile stays.
+      const sent = event.detail.requestConfig.parameters.get?.("text") ?? event.detail.requestConfig.parameters.text;
+      if (box.value === sent) { box.value = ""; keepDraft(""); }
+      form.elements.client_id.value = newId();
+      isAtEnd = true;
+      changed();
+    } else if (![400, 422, 429].includes(xhr.status)) {
+      showError(xhr.status === 403 ? "You are signed out. Reload the page; your draft is kept."
+        : "The message could not be sent. It is kept here: try again.");
+    } else {
+      byId("live-errors").textContent = byId("composer-error")?.textContent.trim() ?? "";
+    }
+    box.focus();
+  });
+
+  // A starter goes the composer's way: its own form goes when the first run comes, and htmx tells nothing of forms that are
+  // gone. What was typed already stays.
+  document.addEventListener("submit", (event) => {
+    if (event.target.id !== "starters" || !event.submitter) return;
+    event.preventDefault();
+    const box = byId("message"), typed = box.value;
+    box.value = event.submitter.value;
+    if (!isSending) box.form.requestSubmit();
+    box.value = typed;
+  });
+
+  // -- Copying --------------------------------------------------------------------------------------------------------
+
+  // The file's own guard against formulas: a spreadsheet runs a pasted cell as it would run one from a file.
+  const guarded = (text) => (/^'*[=+\-@\t\r]/.test(text) && !/^-\d+(\.\d+)?$/.test(text) ? `'${text}` : text);
+  const cell = (element) => {
+    if (element.matches(".none") || element.querySelector(".none")) return "";
+    const time = element.querySelector("time");
+    const name = element.closest("thead") ? element.firstChild.textContent : element.textContent;
+    return guarded((time?.dateTime || name).replace(/[\t\r\n]+/g, " ").trim());
+  };
+  const COPIES = {
+    code: (button) => button.closest(".block").querySelector(".code").textContent,
+    table: (button) => [...button.closest(".block").querySelectorAll("tr")]
+      .map((row) => [...row.cells].map(cell).join("\t")).join("\n"),
+    answer: (button) => [...button.closest(".answer").querySelectorAll(".prose, .code, .grid")]
+      .filter((part) => !part.parentElement.closest(".prose"))
+      .map((part) => (part.matches(".grid") ? [...part.rows].map((row) => [...row.cells].map(cell).join("\t")).join("\n")
+        : part.innerText)).join("\n\n"),
+  };
+
+  const toClipboard = async (text) => {
+    if (navigator.clipboard) { await navigator.clipboard.writeText(text); return; }
+    // The clipboard API needs HTTPS or localhost.
+    const box = document.createElement("textarea");
+    box.value = text;
+    box.className = "hush";
+    document.body.append(box);
+    box.select();
+    const isCopied = document.execCommand("copy");
+    box.remove();
+    if (!isCopied) throw new Error("not copied");
+  };
+
+  document.addEventListener("click", async (event) => {
+    const button = event.target.closest("[data-copy]");
+    if (!button) return;
+    const label = button.querySelector("span");
+    let word = "Copied";
+    try {
+      await toClipboard(COPIES[button.dataset.copy](button));
+    } catch {
+      word = "Not copied";
+    }
+    say(word === "Copied" ? "Copied" : "Copying is not allowed here");
+    if (!label || button.dataset.word) return;
+    button.dataset.word = label.textContent;
+    label.textContent = word;
+    setTimeout(() => { label.textContent = button.dataset.word; delete button.dataset.word; }, 1500);
+  });
+
+  // -- Theme ----------------------------------------------------------------------------------------------------------
+
+  document.addEventListener("submit", (event) => {
+    if (event.target.id !== "theme-menu" || !event.submitter) return;
+    event.preventDefault();
+    const { value } = event.submitter, body = new FormData(event.target, event.submitter);
+    fetch(event.target.action, { method: "POST", body, redirect: "manual" });
+    if (value === "system") delete page.dataset.theme;
+    else page.dataset.theme = value;
+    for (const button of event.target.querySelectorAll("button")) button.ariaPressed = String(button === event.submitter);
+    event.target.hidePopover?.();
+  });
+
+  // -- Start ----------------------------------------------------------------------------------------------------------
+
+  document.addEventListener("DOMContentLoaded", () => {
+    const box = byId("message");
+    if (box) {
+      if (!box.value) box.value = sessionStorage.getItem(draftKey()) ?? "";
+      if (matchMedia("(pointer: fine)").matches) box.focus();
+    }
+    for (const run of runs()) if (!isUnfinished(run)) said.set(run.id, ENDINGS[run.dataset.runStatus]);
+    showConnection();
+    if (location.hash.startsWith("#message-") && byId(location.hash.slice(1)) !== document.querySelector(".answer:last-of-type")) {
+      isAtEnd = gap() < 48;
+      showJump();
+    } else changed();
+  });
+})();

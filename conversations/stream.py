@@ -1,0 +1,255 @@
+"""The streaming half of the HTTP contract: POST /pipeline, POST /pipeline/stream, GET /pipeline/runs/<id>/stream.
+
+A plain ASGI application beside Django, because a Django view holds a thread for each open stream (measured: 305 threads at
+300 streams against 6) and Channels' HTTP consumer notices a departed client late or never.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+from urllib.parse import parse_qs
+from uuid import UUID
+
+from channels.auth import AuthMiddlewareStack
+from django.conf import settings
+from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
+from django.http.request import split_domain_port, validate_host
+
+from conversations import audit, event_log, requests, runner, runs, threads, tokens
+from conversations.hub import StoredEvent
+from conversations.models import Conversation, Run
+
+Scope = Mapping[str, Any]
+Message = dict[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+_FOLLOW = re.compile(r"/pipeline/runs/([0-9a-fA-F-]{36})/stream")
+_KEEP_ALIVE = b": keep-alive\n\n"
+_NO_STORE = [(b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff")]
+_SSE = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"x-accel-buffering", b"no"), *_NO_STORE]
+
+
+class ApiError(Exception):
+    """An answer of the contract's error form."""
+
+    def __init__(self, status: int, code: str, message: str, *, field: str | None = None, **headers: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.body = requests.error_body(code, message, field=field)
+        self.headers = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
+
+
+def handles(path: str) -> bool:
+    """True for the addresses that this application answers; Django answers all others."""
+    return path in ("/pipeline", "/pipeline/stream") or _FOLLOW.fullmatch(path) is not None
+
+
+async def application(scope: Scope, receive: Receive, send: Send) -> None:
+    """The ASGI application."""
+    try:
+        _check_host(scope)
+        if followed := _FOLLOW.fullmatch(scope["path"]):
+            _check_method(scope, "GET")
+            await _with_session(dict(scope, run_id=UUID(followed[1])), receive, send)
+        else:
+            _check_method(scope, "POST")
+            await _ask(scope, receive, send)
+    except ApiError as error:
+        await _send_json(send, error.status, error.body, error.headers)
+    except _ClientGone:
+        pass
+
+
+class _ClientGone(Exception):
+    """The client closed the connection."""
+
+
+def _check_host(scope: Scope) -> None:
+    """As Django does for its own views."""
+    domain, _ = split_domain_port(_header(scope, b"host"))
+    allowed = settings.ALLOWED_HOSTS or (["localhost", "127.0.0.1", "[::1]"] if settings.DEBUG else [])
+    if not (domain and validate_host(domain, allowed)):
+        raise ApiError(400, "invalid_request", "This server does not answer for that host name.")
+
+
+def _check_method(scope: Scope, method: str) -> None:
+    if scope["method"] != method:
+        raise ApiError(405, "invalid_request", f"Use {method} here.", allow=method)
+
+
+def _header(scope: Scope, name: bytes) -> str:
+    return next((value.decode("latin-1") for key, value in scope["headers"] if key.lower() == name), "")
+
+
+# -- Asking ----------------------------------------------------------------------------------------------------------
+
+
+async def _ask(scope: Scope, receive: Receive, send: Send) -> None:
+    user = await threads.reading(_user_of_token, _header(scope, b"authorization"))
+    if user is None:
+        raise ApiError(
+            401, "not_authenticated", "Send a valid token: Authorization: Bearer <token>.", www_authenticate="Bearer"
+        )
+    body = await _body(scope, receive)
+    run = await threads.reading(_submit, user, scope, body)
+    if scope["path"] == "/pipeline/stream":
+        await _until_gone(receive, _stream(send, run.pk, after=0))
+    else:
+        await _until_gone(receive, _answer(send, run.pk))
+
+
+def _user_of_token(authorization: str) -> AbstractBaseUser | None:
+    text = tokens.bearer(authorization)
+    token = tokens.find(text) if text else None
+    return token.user if token else None
+
+
+async def _body(scope: Scope, receive: Receive) -> bytes:
+    declared = _header(scope, b"content-length")
+    if declared.isdigit() and int(declared) > requests.MAX_BODY:
+        raise ApiError(413, "too_large", f"The body has more than {requests.MAX_BODY // 1024} KiB.")
+    body = bytearray()
+    more = True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise _ClientGone
+        body += message.get("body", b"")
+        more = message.get("more_body", False)
+        if len(body) > requests.MAX_BODY:
+            raise ApiError(413, "too_large", f"The body has more than {requests.MAX_BODY // 1024} KiB.")
+    return bytes(body)
+
+
+def _submit(user: AbstractBaseUser, scope: Scope, body: bytes) -> Run:
+    try:
+        ask = requests.parse(body, idempotency_key=_header(scope, b"idempotency-key") or None)
+        return runner.submit(
+            user=user,
+            text=ask.text,
+            conversation=_conversation(user, ask.conversation_id),
+            session_name=ask.session_name,
+            context=ask.context,
+            idempotency_key=ask.idempotency_key,
+            origin=audit.origin_of_scope(scope),
+        )
+    except runs.InvalidRequest as error:
+        raise ApiError(400, "invalid_request", error.message, field=error.field) from None
+    except runs.TooManyRuns as error:
+        raise ApiError(429, "too_many", str(error), retry_after=str(error.retry_after_s)) from None
+
+
+def _conversation(user: AbstractBaseUser, conversation_id: UUID | None) -> Conversation | None:
+    if conversation_id is None:
+        return None
+    found: Conversation | None = Conversation.objects.owned_by(user).filter(pk=conversation_id).first()
+    if found is None:
+        raise ApiError(404, "not_found", "There is no such conversation, or it isn't yours.", field="session_id")
+    return found
+
+
+async def _answer(send: Send, run_id: UUID) -> None:
+    async for _ in event_log.tail(run_id, after=0):
+        pass
+    await _send_json(send, 200, await threads.reading(_summary, run_id))
+
+
+def _summary(run_id: UUID) -> dict[str, Any]:
+    return runs.summary(Run.objects.select_related("ask", "answer").get(pk=run_id))
+
+
+# -- Following -------------------------------------------------------------------------------------------------------
+
+
+async def _follow(scope: Scope, receive: Receive, send: Send) -> None:
+    user = await _caller(scope)
+    run = await threads.reading(lambda: Run.objects.visible_to(user).filter(pk=scope["run_id"]).first())
+    if run is None:
+        raise ApiError(404, "not_found", "There is no such run, or it isn't yours.")
+    after = _after(scope)
+    if run.is_finished and after >= run.last_seq:
+        await send({"type": "http.response.start", "status": 204, "headers": _NO_STORE})
+        await send({"type": "http.response.body"})
+        return
+    await _until_gone(receive, _stream(send, run.pk, after=after))
+
+
+_with_session = AuthMiddlewareStack(_follow)
+
+
+async def _caller(scope: Scope) -> AbstractBaseUser | AnonymousUser:
+    """The token's user, else the session's."""
+    authorization = _header(scope, b"authorization")
+    user = await threads.reading(_user_of_token, authorization) if tokens.bearer(authorization) else scope["user"]
+    if user is None or not (user.is_authenticated and user.is_active):
+        raise ApiError(
+            401,
+            "not_authenticated",
+            "Sign in, or send a token: Authorization: Bearer <token>.",
+            www_authenticate="Bearer",
+        )
+    return user  # type: ignore[no-any-return]  # the scope is untyped
+
+
+def _after(scope: Scope) -> int:
+    query = parse_qs(scope["query_string"].decode("latin-1"))
+    text = _header(scope, b"last-event-id") or query.get("after", ["0"])[-1]
+    if not (text.isascii() and text.isdigit() and len(text) < 10):
+        raise ApiError(400, "invalid_request", "The number of the last event must be 0 or more.", field="after")
+    return int(text)
+
+
+async def _stream(send: Send, run_id: UUID, *, after: int) -> None:
+    await send({"type": "http.response.start", "status": 200, "headers": _SSE})
+    async for events in event_log.tail(run_id, after=after):
+        chunk = b"".join(_sse(run_id, stored) for stored in events) or _KEEP_ALIVE
+        await send({"type": "http.response.body", "body": chunk, "more_body": True})
+    await send({"type": "http.response.body", "body": b""})
+
+
+def _sse(run_id: UUID, stored: StoredEvent) -> bytes:
+    data = json.dumps(event_log.as_wire(run_id, stored), ensure_ascii=False, separators=(",", ":"))
+    return f"id: {stored.seq}\ndata: {data}\n\n".encode()
+
+
+async def _until_gone(receive: Receive, work: Awaitable[None]) -> None:
+    """Does the work, or stops it when the client leaves first. The run goes on either way."""
+    working = asyncio.ensure_future(work)
+    leaving = asyncio.ensure_future(_disconnected(receive))
+    try:
+        await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            working.result()
+    finally:
+        for task in (working, leaving):
+            task.cancel()
+        await asyncio.gather(working, leaving, return_exceptions=True)
+
+
+async def _disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _send_json(
+    send: Send, status: int, body: Mapping[str, Any], headers: list[tuple[bytes, bytes]] | None = None
+) -> None:
+    content = json.dumps(body, ensure_ascii=False).encode()
+    await send(
+        {
+            "type": "http.response.start",
+            "status": status,
+            "headers": [
+                (b"content-type", b"application/json"),
+                (b"content-length", str(len(content)).encode()),
+                *_NO_STORE,
+                *(headers or []),
+            ],
+        }
+    )
+    await send({"type": "http.response.body", "body": content})

@@ -1,0 +1,150 @@
+"""The pages. Every write is a form post; what happens afterwards comes over the socket or with the next page."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+from uuid import UUID
+
+from django.contrib.auth.decorators import login_not_required
+from django.contrib.auth.models import AbstractBaseUser
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, HttpResponseRedirect
+from django.shortcuts import get_object_or_404, redirect, render
+from django.template.loader import render_to_string
+from django.utils.http import url_has_allowed_host_and_scheme
+from django.views.decorators.http import require_POST, require_safe
+
+from conversations import fragments, runner, runs
+from conversations.audit import origin_of
+from conversations.forms import MessageForm, ThemeForm
+from conversations.fragments import RunState
+from conversations.models import Conversation, Message, Run
+
+_THEME_AGE_S = 365 * 24 * 3600
+
+
+@require_safe
+def home(request: HttpRequest) -> HttpResponseBase:
+    """To the newest conversation, or a new one."""
+    newest = Conversation.objects.owned_by(request.user).first()
+    return redirect("conversation", (newest or runs.open_conversation(owner=_user(request))).pk)
+
+
+@require_POST
+def conversations(request: HttpRequest) -> HttpResponseBase:
+    """Opens a conversation: with the text as its first message, or an empty one."""
+    if request.POST.get("text", "").strip():
+        conversation = runs.open_conversation(owner=_user(request))
+        return messages(request, conversation.pk)
+    empty = Conversation.objects.owned_by(request.user).filter(n_messages=0, session_name=None).first()
+    return redirect("conversation", (empty or runs.open_conversation(owner=_user(request))).pk)
+
+
+@require_safe
+def conversation(request: HttpRequest, conversation_id: UUID) -> HttpResponse:
+    found = get_object_or_404(Conversation.objects.visible_to(request.user).select_related("owner"), pk=conversation_id)
+    return _page(request, found)
+
+
+@require_POST
+def messages(request: HttpRequest, conversation_id: UUID) -> HttpResponseBase:
+    """Stores a message and starts its run. For HTMX the answer is the new articles, else the page again."""
+    found = get_object_or_404(Conversation.objects.owned_by(request.user).select_related("owner"), pk=conversation_id)
+    form = MessageForm(request.POST)
+    if not form.is_valid():
+        return _refused(request, found, " ".join(str(e) for errors in form.errors.values() for e in errors), status=422)
+    try:
+        run = _submit(request, found, form)
+    except runs.InvalidRequest as error:
+        return _refused(request, found, error.message, status=422)
+    except runs.TooManyRuns as error:
+        response = _refused(request, found, str(error), status=429)
+        response["Retry-After"] = str(error.retry_after_s)
+        return response
+    if "HX-Request" in request.headers:
+        return HttpResponse(fragments.new_run_frame(RunState.of_runs([run])[0]))
+    return HttpResponseRedirect(f"{_address(run)}#message-{run.answer_id}")
+
+
+def _submit(request: HttpRequest, conversation: Conversation, form: MessageForm) -> Run:
+    client_id = form.cleaned_data["client_id"]
+    return runner.submit(
+        user=_user(request),
+        text=form.cleaned_data["text"],
+        conversation=conversation,
+        idempotency_key=f"page:{client_id}" if client_id else None,
+        origin=origin_of(request),
+    )
+
+
+def _address(run: Run) -> str:
+    return redirect("conversation", run.conversation_id).url
+
+
+def _refused(request: HttpRequest, conversation: Conversation, error: str, *, status: int) -> HttpResponse:
+    """Says what is wrong beside the composer, which keeps what was typed."""
+    if "HX-Request" in request.headers:
+        return HttpResponse(
+            render_to_string("conversations/_composer_error.html", {"error": error, "oob": "true"}), status=status
+        )
+    return _page(request, conversation, status=status, error=error, draft=request.POST.get("text", ""))
+
+
+def _page(request: HttpRequest, conversation: Conversation, *, status: int = 200, **context: Any) -> HttpResponse:
+    states = RunState.of_runs(Run.objects.filter(conversation=conversation).order_by("position"))
+    is_owner = conversation.owner_id == request.user.pk
+    context |= {
+        "conversation": conversation,
+        "is_owner": is_owner,
+        "runs": [fragments.article(state) for state in states],
+        "unfinished": next((state for state in states if not state.is_finished), None),
+        "history": fragments.history(request.user, conversation.pk),
+        "client_id": uuid.uuid4(),
+    }
+    if is_owner and not states:
+        context["tables"] = fragments.start_tables()
+    response = render(request, "conversations/conversation.html", context, status=status)
+    # The page is as old as its newest event: going back must not show an older one.
+    response["Cache-Control"] = "no-store"
+    return response
+
+
+@require_safe
+def code_download(request: HttpRequest, message_id: UUID, number: int, extension: str) -> HttpResponse:
+    """A code block of an answer as a file."""
+    found = get_object_or_404(Message.objects.visible_to(request.user).filter(role=Message.Role.ANSWER), pk=message_id)
+    run = get_object_or_404(Run.objects.prefetch_related("exports__files"), answer=found)
+    exports = {str(export.pk): export for export in run.exports.all()}
+    block = fragments.code_block(found, exports, number)
+    if block is None or block.extension != extension:
+        raise Http404
+    response = HttpResponse(block.code, content_type="text/plain; charset=utf-8")
+    response["Content-Disposition"] = f'attachment; filename="code.{block.extension}"'
+    return response
+
+
+@login_not_required
+@require_POST
+def theme(request: HttpRequest) -> HttpResponse:
+    """Keeps the theme in a cookie: the sign-in page has no user yet, and the server writes it into the page."""
+    form = ThemeForm(request.POST)
+    if not form.is_valid():
+        raise Http404
+    referrer = request.headers.get("Referer", "")
+    is_ours = url_has_allowed_host_and_scheme(referrer, {request.get_host()}, require_https=request.is_secure())
+    response = redirect(referrer if is_ours else "/")
+    response.set_cookie(
+        "theme",
+        form.cleaned_data["theme"],
+        max_age=_THEME_AGE_S,
+        samesite="Lax",
+        secure=request.is_secure(),
+        httponly=True,
+    )
+    return response
+
+
+def _user(request: HttpRequest) -> AbstractBaseUser:
+    """The signed-in user; the middleware lets nobody else reach these views."""
+    assert isinstance(request.user, AbstractBaseUser)  # noqa: S101  narrows the type, never false
+    return request.user

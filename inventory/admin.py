@@ -1,0 +1,51 @@
+"""Assets for staff to look at. They are changed by imports, which leave a source behind, not by hand."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from django.contrib import admin
+from django.http import HttpRequest
+
+from inventory.models import Asset
+
+if TYPE_CHECKING:
+    AssetModelAdmin = admin.ModelAdmin[Asset]
+else:
+    AssetModelAdmin = admin.ModelAdmin
+
+
+@admin.register(Asset)
+class AssetAdmin(AssetModelAdmin):
+    list_display = (
+        "__str__",
+        "asset_type",
+        "status",
+        "ip_address",
+        "site",
+        "environment",
+        "os",
+        "manufacturer",
+        "source",
+    )
+    list_filter = ("asset_type", "status", "environment", "criticality", "site", "manufacturer", "source")
+    search_fields = ("name", "fqdn", "ip_address", "mac_address", "serial_number", "asset_tag", "notes")
+    ordering = ("name", "id")
+    exclude = Asset.DERIVED
+    list_per_page = 50
+    show_full_result_count = False
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Asset | None = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Asset | None = None) -> bool:
+        return False
+
+    def has_view_permission(self, request: HttpRequest, obj: Asset | None = None) -> bool:
+        return request.user.is_active and request.user.is_staff
+
+    def has_module_permission(self, request: HttpRequest) -> bool:
+        return self.has_view_permission(request)

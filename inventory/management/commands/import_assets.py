@@ -1,0 +1,60 @@
+"""Puts the rows of a file into the inventory."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser
+from pathlib import Path
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+
+from inventory.importing import NotATable, Problem, Summary, import_file
+
+
+class Command(BaseCommand):
+    help = (
+        "Imports assets from a CSV file: our own exports, NetBox's device and virtual machine tables, and any table "
+        "whose first line names the columns. Exit status: 0; 1 when something could not be read; 2 when the file is no "
+        "table and nothing was written."
+    )
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("file", type=Path)
+        parser.add_argument("--source", help="where the assets come from (default: the file's format, else its name)")
+        parser.add_argument("--dry-run", action="store_true", help="report, and write nothing")
+        parser.add_argument(
+            "--delete-missing", action="store_true", help="remove this source's assets that the file has not"
+        )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        path: Path = options["file"]
+        try:
+            summary = import_file(
+                path,
+                source=options["source"],
+                dry_run=options["dry_run"],
+                delete_missing=options["delete_missing"],
+                on_problem=lambda problem: self._report(path, problem),
+            )
+        except NotATable as error:
+            raise CommandError(f"{path}: {error} Nothing was written.", returncode=2) from error
+        except OSError as error:
+            raise CommandError(f"{path}: {error.strerror or error}. Nothing was written.", returncode=2) from error
+        self.stdout.write(_sentence(path, summary, dry_run=options["dry_run"]))
+        if summary.n_problems:
+            raise CommandError(f"{path}: {_count(summary.n_problems, 'problem')}, listed above.", returncode=1)
+
+    def _report(self, path: Path, problem: Problem) -> None:
+        self.stderr.write(f"{path.name}: {problem}")
+
+
+def _sentence(path: Path, summary: Summary, *, dry_run: bool) -> str:
+    done = [f"{summary.n_new} new", f"{summary.n_known} known already"]
+    if summary.n_deleted:
+        done.append(f"{summary.n_deleted} removed")
+    text = f"{path.name}: {_count(summary.n_rows, 'row')} as source “{summary.source}”: {', '.join(done)}."
+    return f"{text} Dry run: nothing was written." if dry_run else text
+
+
+def _count(n: int, noun: str) -> str:
+    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"

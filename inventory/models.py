@@ -1,0 +1,235 @@
+"""The assets, and what has to change with them: the stamp that tells caches, and the names of the attributes.
+
+Every way of writing assets (`save`, `delete`; the queryset's `bulk_create`, `bulk_update`, `update`, `delete`) keeps
+the derived columns right and renews the stamp in the same transaction.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Collection, Iterable
+from typing import Any, Self
+
+from django.db import models, transaction
+from django.db.models.functions import Lower
+from django.utils import timezone
+
+from inventory.values import address_key
+
+#: Sample data has this source; the page says so.
+SAMPLE = "sample"
+
+
+def tag_lines(tags: Collection[str]) -> str:
+    """Each tag on its own line, with a line break before the first and after the last: "has this tag" is `contains`."""
+    return "\n{}\n".format("\n".join(tags)) if tags else ""
+
+
+class InventoryRevision(models.Model):
+    """One row with a stamp that every change of assets renews. What a process remembers of them is keyed on it."""
+
+    THE_ROW = 1
+
+    id = models.PositiveSmallIntegerField(primary_key=True, default=THE_ROW, editable=False)
+    #: Random, not counted: two databases (or a restored one) never have a stamp in common.
+    stamp = models.UUIDField(default=uuid.uuid4)
+    changed_at = models.DateTimeField(default=timezone.now)
+
+    def __str__(self) -> str:
+        return str(self.stamp)
+
+    @classmethod
+    def current(cls) -> uuid.UUID | None:
+        """None while there has never been an asset."""
+        return cls.objects.filter(pk=cls.THE_ROW).values_list("stamp", flat=True).first()
+
+    @classmethod
+    def renew(cls) -> None:
+        """Call it in the transaction of the change. It also locks the row: writers of assets wait for each other."""
+        changed = cls.objects.filter(pk=cls.THE_ROW).update(stamp=uuid.uuid4(), changed_at=timezone.now())
+        if not changed:
+            cls.objects.get_or_create(pk=cls.THE_ROW)
+
+
+class AttributeName(models.Model):
+    """A name that occurs in some asset's `attributes`. Kept, because finding the names out would read every asset."""
+
+    name = models.TextField(unique=True)
+
+    def __str__(self) -> str:
+        return self.name
+
+    @classmethod
+    def add(cls, names: Collection[str]) -> None:
+        known = set(cls.objects.filter(name__in=names).values_list("name", flat=True))
+        new = [AttributeName(name=name) for name in sorted(set(names) - known)]
+        AttributeName.objects.bulk_create(new, ignore_conflicts=True)
+
+    @classmethod
+    def prune(cls, names: Iterable[str] | None = None) -> None:
+        """Forgets the names (default: all) that no asset has any more."""
+        candidates = cls.objects.all() if names is None else cls.objects.filter(name__in=list(names))
+        for known in candidates:
+            if not Asset.objects.having(known.name).exists():
+                known.delete()
+
+
+class AttributeText(models.Func):
+    """The text of one attribute, null where an asset has none.
+
+    Not Django's key transform: that takes a name of digits for a list index, and SQLite's paths can't hold a quote.
+    """
+
+    function = "JSONB_EXTRACT_PATH_TEXT"
+    output_field = models.TextField()
+
+    def __init__(self, name: str, **extra: Any) -> None:
+        super().__init__(models.F("attributes"), models.Value(name), **extra)
+
+    def as_sqlite(self, compiler: Any, connection: Any, **extra: Any) -> Any:
+        template = "(SELECT value FROM JSON_EACH(%(expressions)s))"
+        return self.as_sql(compiler, connection, template=template, arg_joiner=") WHERE key = (", **extra)
+
+
+class AssetQuerySet(models.QuerySet["Asset"]):
+    def sample(self) -> Self:
+        return self.filter(source=SAMPLE)
+
+    def having(self, attribute: str) -> Self:
+        """Assets that have the attribute."""
+        return self.alias(_attribute=AttributeText(attribute)).filter(_attribute__isnull=False)
+
+    def bulk_create(self, objs: Iterable[Asset], *args: Any, **kwargs: Any) -> list[Asset]:
+        assets = list(objs)
+        with transaction.atomic(using=self.db):
+            for asset in assets:
+                asset.derive()
+            AttributeName.add({name for asset in assets for name in asset.attributes})
+            InventoryRevision.renew()
+            return super().bulk_create(assets, *args, **kwargs)
+
+    def bulk_update(self, objs: Iterable[Asset], fields: Iterable[str], batch_size: int | None = None) -> int:
+        assets = list(objs)
+        for asset in assets:
+            asset.derive()
+        with transaction.atomic(using=self.db):
+            AttributeName.add({name for asset in assets for name in asset.attributes})
+            return super().bulk_update(assets, {*fields, *Asset.DERIVED}, batch_size)
+
+    def update(self, **kwargs: Any) -> int:
+        if "ip_address" in kwargs and "ip_key" not in kwargs:
+            kwargs["ip_key"] = address_key(kwargs["ip_address"])
+        if "tags" in kwargs and "tag_text" not in kwargs:
+            kwargs["tag_text"] = tag_lines(kwargs["tags"])
+        with transaction.atomic(using=self.db):
+            InventoryRevision.renew()
+            return super().update(**kwargs)
+
+    def delete(self) -> tuple[int, dict[str, int]]:
+        with transaction.atomic(using=self.db):
+            InventoryRevision.renew()
+            deleted = super().delete()
+            AttributeName.prune()
+            return deleted
+
+
+class Asset(models.Model):
+    """One asset. A text that is not known is blank, anything else null.
+
+    `source`, `source_id` and `row_key` say where it came from and how the same source's next file recognises it.
+    """
+
+    #: Columns made from others, so that any database can search them; never set by hand.
+    DERIVED = ("ip_key", "tag_text")
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    name = models.TextField(blank=True)
+    fqdn = models.TextField(blank=True)
+    #: Canonical text of an IPv4 or IPv6 address, or blank; no database's own type, which another has not.
+    ip_address = models.TextField(blank=True)
+    mac_address = models.TextField(blank=True)
+    asset_type = models.TextField(blank=True)
+    status = models.TextField(blank=True)
+    environment = models.TextField(blank=True)
+    criticality = models.TextField(blank=True)
+    os = models.TextField(blank=True)
+    os_version = models.TextField(blank=True)
+    manufacturer = models.TextField(blank=True)
+    model = models.TextField(blank=True)
+    serial_number = models.TextField(blank=True)
+    asset_tag = models.TextField(blank=True)
+    site = models.TextField(blank=True)
+    location = models.TextField(blank=True)
+    rack = models.TextField(blank=True)
+    role = models.TextField(blank=True)
+    service = models.TextField(blank=True)
+    owner = models.TextField(blank=True)
+    support_contact = models.TextField(blank=True)
+    tags = models.JSONField(default=list, blank=True)
+    cpu_cores = models.FloatField(null=True, blank=True)
+    memory_gb = models.FloatField(null=True, blank=True)
+    disk_gb = models.FloatField(null=True, blank=True)
+    purchased_on = models.DateField(null=True, blank=True)
+    warranty_expires_on = models.DateField(null=True, blank=True)
+    certificate_expires_on = models.DateField(null=True, blank=True)
+    last_seen_at = models.DateTimeField(null=True, blank=True)
+    notes = models.TextField(blank=True)
+    #: Every other column of the file: its name -> its text, never blank.
+    attributes = models.JSONField(default=dict, blank=True)
+
+    source = models.TextField(blank=True)
+    #: The id that the source itself gave the asset.
+    source_id = models.TextField(blank=True)
+    #: Hash of the file's row, for rows that have nothing else to be recognised by.
+    row_key = models.TextField(blank=True)
+    #: The import that wrote it last; one import takes an asset once.
+    import_id = models.UUIDField(null=True, blank=True, editable=False)
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+    updated_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    #: `address_key` of the address.
+    ip_key = models.CharField(max_length=33, blank=True, editable=False, db_index=True)
+    #: `tag_lines` of the tags.
+    tag_text = models.TextField(blank=True, editable=False)
+
+    objects = AssetQuerySet.as_manager()
+
+    class Meta:
+        indexes = (
+            models.Index(Lower("name"), name="asset_by_name"),
+            models.Index(Lower("fqdn"), name="asset_by_fqdn"),
+            models.Index(Lower("ip_address"), name="asset_by_ip_address"),
+            models.Index(Lower("mac_address"), name="asset_by_mac_address"),
+            models.Index(Lower("serial_number"), name="asset_by_serial_number"),
+            models.Index(Lower("asset_tag"), name="asset_by_asset_tag"),
+            models.Index(fields=("source", "row_key"), name="asset_by_row_key"),
+        )
+        constraints = (
+            models.UniqueConstraint(
+                fields=("source", "source_id"), condition=~models.Q(source_id=""), name="one_asset_per_source_id"
+            ),
+        )
+
+    def __str__(self) -> str:
+        return self.name or self.serial_number or self.asset_tag or str(self.id)
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        self.derive()
+        if kwargs.get("update_fields") is not None:
+            kwargs["update_fields"] = {*kwargs["update_fields"], *self.DERIVED}
+        with transaction.atomic(using=kwargs.get("using")):
+            AttributeName.add(self.attributes)
+            InventoryRevision.renew()
+            super().save(*args, **kwargs)
+
+    def delete(self, *args: Any, **kwargs: Any) -> tuple[int, dict[str, int]]:
+        with transaction.atomic(using=kwargs.get("using")):
+            InventoryRevision.renew()
+            deleted = super().delete(*args, **kwargs)
+            AttributeName.prune(self.attributes)
+            return deleted
+
+    def derive(self) -> None:
+        """Sets the derived columns. Raises ValueError when `ip_address` is none."""
+        self.ip_key = address_key(self.ip_address)
+        self.tag_text = tag_lines(self.tags)
