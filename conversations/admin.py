@@ -216,7 +216,8 @@ class AuditEntryAdmin(ReadOnlyAdmin):
     search_fields = ("actor_name", "object_id")
     date_hierarchy = "at"
     fields = (
-        "at", "actor_id", "actor_name", "action", "object_type", "object_id", "outcome", "ip", "user_agent", "detail_json",
+        "at", "actor_id", "actor_name", "action", "object_type", "object_id", "outcome", "ip", "user_agent",
+        "detail_json",
     )  # fmt: skip
     readonly_fields = fields
 

@@ -1,4 +1,4 @@
-"""JSON about runs and exports, and the files: the Django views of the HTTP contract. `stream` has its streaming half."""
+"""Runs and exports as JSON, and the files: the Django views of the HTTP contract. `stream` has its streaming half."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def _file_response(request: HttpRequest, export: Export, stored: ExportFile) -> 
     response = FileResponse(
         file, as_attachment=True, filename=export.filename(stored.format), content_type="text/csv; charset=utf-8"
     )
-    response.streaming_content = exports.file_chunks(file)  # type: ignore[assignment]  # django-stubs has the getter's type
+    response.streaming_content = exports.file_chunks(file)
     response["Content-Length"] = str(stored.n_bytes)
     response["Cache-Control"] = "private, no-store"
     return response

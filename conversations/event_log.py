@@ -1,7 +1,8 @@
 """The event log: rows first, then live. EventWriter stores and hands to the hub, `tail` follows one run.
 
-The row is the truth and a live batch is a hint: a viewer joins the hub first, then reads the rows after its cursor, then
-follows; whatever the hub did not bring is read from the rows. This module owns the fence, `last_seq` and event numbers.
+The row is the truth and a live batch is a hint: a viewer joins the hub first, then reads the rows after its cursor,
+then follows; whatever the hub did not bring is read from the rows. This module owns the fence, `last_seq` and the
+numbers of events.
 """
 
 from __future__ import annotations

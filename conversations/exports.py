@@ -50,7 +50,7 @@ class Stopped(Exception):
 
 
 def guarded(cell: Cell) -> Cell:
-    """The cell with one apostrophe before it when a spreadsheet would run it as a formula; plain negative numbers stay."""
+    """The cell, behind one apostrophe when a spreadsheet would run it as a formula; plain negative numbers stay."""
     if isinstance(cell, str) and _FORMULA.match(cell) and not _NEGATIVE_NUMBER.fullmatch(cell):
         return "'" + cell
     return cell
@@ -109,7 +109,7 @@ class CsvFile(File):  # type: ignore[type-arg]  # django-stubs: File is generic 
 
 
 class RunExports:
-    """The orchestrator's export sink of one run: a file in the storage, then its rows and audit entry in one transaction."""
+    """The export sink of one run: a file in the storage, then its rows and audit entry in one transaction."""
 
     def __init__(self, *, run: Run, user: AbstractBaseUser) -> None:
         self._run = run
@@ -215,8 +215,8 @@ def is_gone(export: Export, now: datetime | None = None) -> bool:
 async def file_chunks(file: File) -> AsyncIterator[bytes]:  # type: ignore[type-arg]  # as above
     """The stored file, read in a worker thread and closed at the end.
 
-    An async iterator, because Django reads a synchronous FileResponse whole into memory under ASGI (measured: 634 MiB for
-    a file of 200 MB).
+    An async iterator, because Django reads a synchronous FileResponse whole into memory under ASGI (measured: 634 MiB
+    for a file of 200 MB).
     """
     try:
         while chunk := await threads.reading(file.read, _CHUNK):

@@ -19,7 +19,7 @@ def not_authenticated(message: str) -> JsonResponse:
 
 
 class TokenMiddleware:
-    """A valid bearer token makes its user the caller and needs no CSRF token; a bad one is 401, whatever the session."""
+    """A valid bearer token makes its user the caller, without a CSRF token; a bad one is 401, whatever the session."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
         self.get_response = get_response

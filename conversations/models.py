@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import uuid
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from django.conf import settings
 from django.db import models
@@ -62,9 +62,15 @@ class ThroughExport(OwnedQuerySet):
 
 
 class ActorQuerySet(OwnedQuerySet):
-    """Audit entries belong to who did it, as a plain value: they outlive the user's row."""
+    """Audit entries belong to who did it, as a plain value: they outlive the user's row. They are only ever added."""
 
     owner_path = "actor_id"
+
+    def update(self, **_: Any) -> NoReturn:
+        raise TypeError("An audit entry is never changed.")
+
+    def delete(self) -> NoReturn:
+        raise TypeError("An audit entry is never deleted.")
 
 
 class ByUser(OwnedQuerySet):

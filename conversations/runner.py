@@ -1,4 +1,4 @@
-"""Runs messages: `submit` is the only entry, `execute` runs a claimed run, EmbeddedRunner does so in the server's loop."""
+"""Runs messages: `submit` is the only entry; EmbeddedRunner claims and executes runs in the server's event loop."""
 
 from __future__ import annotations
 
@@ -60,9 +60,7 @@ def submit(
     runs.check_request("request", text)
     # One submit of a user at a time: what is counted and looked up below stays true until the commit.
     get_user_model().objects.select_for_update().get(pk=user.pk)
-    if idempotency_key is not None and (
-        known := Run.objects.filter(user=user.pk, idempotency_key=idempotency_key).first()
-    ):
+    if known := _known(user, idempotency_key):
         return known
     if Run.objects.unfinished().filter(user=user.pk).count() >= runs.MAX_UNFINISHED:
         raise runs.TooManyRuns
@@ -82,6 +80,14 @@ def submit(
         detail={"conversation": str(run.conversation_id)},
     )
     transaction.on_commit(lambda: _enqueue(run))
+    return run
+
+
+def _known(user: AbstractBaseUser, idempotency_key: str | None) -> Run | None:
+    """The run that this key made before."""
+    if idempotency_key is None:
+        return None
+    run: Run | None = Run.objects.filter(user=user.pk, idempotency_key=idempotency_key).first()
     return run
 
 

@@ -54,7 +54,7 @@ class TooManyRuns(Exception):
 
 
 def check_text(field: str, text: str) -> str:
-    """The text as it came. Raises InvalidRequest for NUL and lone surrogates, which no database and no file can hold."""
+    """The text as it came. Raises InvalidRequest for NUL and lone surrogates, which databases and files can't hold."""
     if "\x00" in text:
         raise InvalidRequest(field, f"“{field}” has a NUL character; remove it.")
     if any("\ud800" <= char <= "\udfff" for char in text):
@@ -141,7 +141,7 @@ class Claim:
 
 @transaction.atomic
 def claim(*, run_id: UUID, owner: str, engine: str) -> Claim | None:
-    """Takes a queued run by one conditional UPDATE; None: another has it, or an earlier one of its conversation goes."""
+    """Takes a queued run by one conditional UPDATE. None: another has it, or an earlier one of its chat goes."""
     earlier = Run.objects.unfinished().filter(conversation=OuterRef("conversation"), position__lt=OuterRef("position"))
     taken = Run.objects.filter(~Exists(earlier), pk=run_id, status=Run.Status.QUEUED).update(
         status=Run.Status.RUNNING, owner=owner, attempt=F("attempt") + 1, engine=engine, started_at=timezone.now()
@@ -329,7 +329,7 @@ def _milliseconds(duration: timedelta) -> float:
 
 
 def abandon_interrupted() -> int:
-    """At the start of the one process that executes runs: whatever is unfinished was left by a dead one. Returns how many."""
+    """At the start of the one process that executes runs: ends what a dead one left unfinished. Returns how many."""
     left = list(Run.objects.unfinished().order_by("created_at"))
     for run in left:
         abandon(

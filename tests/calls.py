@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from asgiref.testing import ApplicationCommunicator
+from asgiref import testing
 from channels.testing import WebsocketCommunicator
 from django.contrib.auth.models import User
 from django.test import Client
@@ -17,6 +17,9 @@ from conversations import threads, tokens
 from opschat.asgi import application
 
 Event = dict[str, Any]
+
+#: asgiref has no types.
+ApplicationCommunicator: Any = testing.ApplicationCommunicator
 
 
 async def token_of(user: User) -> str:
@@ -81,9 +84,7 @@ def scope(method: str, path: str, headers: Mapping[str, str]) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def calling(
-    method: str, path: str, *, body: bytes = b"", **headers: str
-) -> AsyncIterator[ApplicationCommunicator]:
+async def calling(method: str, path: str, *, body: bytes = b"", **headers: str) -> AsyncIterator[Any]:
     """A request that has been sent; leaving ends it as a client does that goes away."""
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     caller = ApplicationCommunicator(application, scope(method, path, named))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -87,7 +88,7 @@ async def test_runs_of_one_conversation_go_one_at_a_time_in_order(alice: User, r
     for run in (first, *others):
         await ended(run)
     times = [((await read(run)).started_at, (await read(run)).finished_at) for run in (first, *others)]
-    assert all(before[1] <= after[0] for before, after in zip(times, times[1:], strict=False))  # type: ignore[operator]
+    assert all(before[1] <= after[0] for before, after in pairwise(times))  # type: ignore[operator]
 
 
 async def test_no_more_than_the_most_run_at_once(alice: User, transactional_db: None, monkeypatch: Any) -> None:
@@ -110,10 +111,7 @@ async def test_no_more_than_the_most_run_at_once(alice: User, transactional_db: 
 async def test_one_claim_wins(alice: User, transactional_db: None) -> None:
     run = await submitted(alice, "Hi")
     claims = await asyncio.gather(
-        *(
-            threads.working(lambda n=n: runs.claim(run_id=run.pk, owner=f"o{n}", engine="e"))  # type: ignore[misc]
-            for n in range(5)
-        )
+        *(threads.working(lambda n=n: runs.claim(run_id=run.pk, owner=f"o{n}", engine="e")) for n in range(5))
     )
     assert sum(claim is not None for claim in claims) == 1
 
@@ -144,7 +142,7 @@ async def test_one_runs_bad_row_is_no_other_runs_trouble(alice: User, transactio
     claimed = []
     for _ in range(2):
         run = await submitted(alice, "Hi")
-        claim = await threads.reading(lambda run=run: runs.claim(run_id=run.pk, owner="o", engine="e"))  # type: ignore[misc]
+        claim = await threads.reading(lambda run=run: runs.claim(run_id=run.pk, owner="o", engine="e"))
         assert claim is not None
         writer.open(claim.fence, last_seq=1)
         claimed.append(run)

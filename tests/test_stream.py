@@ -72,7 +72,12 @@ async def test_post_pipeline_answers_with_the_run_when_it_has_ended(alice: User,
     answer = await post(alice, {"request": "count 4\nSo many:"})
     run = answer.json()
     assert answer.status == 200
-    assert (run["status"], run["request"], run["resumes"], run["error"]) == ("succeeded", "count 4\nSo many:", None, None)
+    assert (run["status"], run["request"], run["resumes"], run["error"]) == (
+        "succeeded",
+        "count 4\nSo many:",
+        None,
+        None,
+    )
     assert run["message"].startswith("So many:")
     assert [(s["stage"], s["status"]) for s in run["stages"]] == [
         ("A", "completed"), ("B", "completed"), ("C", "skipped"), ("E", "completed"), ("D", "completed"),
@@ -91,7 +96,9 @@ async def test_a_failed_run_is_answered_with_its_error(alice: User, running: Emb
 async def test_the_stored_events_are_the_sent_ones(alice: User, running: EmbeddedRunner) -> None:
     sent = (await ask(alice, "rows 2\nOne two.")).events
     run_id = sent[0]["run_id"]
-    replayed = await call("GET", f"/pipeline/runs/{run_id}/stream?after=0", authorization=f"Bearer {await token_of(alice)}")
+    replayed = await call(
+        "GET", f"/pipeline/runs/{run_id}/stream?after=0", authorization=f"Bearer {await token_of(alice)}"
+    )
     assert replayed.events == sent
     cookie = await cookie_of(alice)
     rest = await call("GET", f"/pipeline/runs/{run_id}/stream", last_event_id="3", cookie=cookie)

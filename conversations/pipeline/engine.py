@@ -1,4 +1,4 @@
-"""The Engine protocol: what an engine is asked in each stage and what it answers. Engines never touch a table's rows."""
+"""The Engine protocol: what an engine is asked in each stage and what it answers. It never touches a table's rows."""
 
 from __future__ import annotations
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from functools import partial
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from typing import Any, Protocol
 
 from conversations.pipeline import csv_blocks
@@ -240,9 +240,7 @@ class Orchestrator:
         for block in csv_blocks.find(self.answer.text):
             columns = tuple(Column(name=name, type="text") for name in block.header)
             read = partial(iter, block.rows)
-            result = TableResult(
-                kind="rows", columns=columns, open_rows=read, matched=len(block.rows)
-            )
+            result = TableResult(kind="rows", columns=columns, open_rows=read, matched=len(block.rows))
             stored = await self.exports.store(
                 result, source="text", tool="", query={}, title="", progress=_threadsafe(stage.progress)
             )

@@ -18,8 +18,8 @@ FieldType = Literal["id", "text", "address", "number", "date", "datetime", "list
 
 #: The operators of a filter, as in the HTTP contract.
 Op = Literal[
-    "eq", "ne", "in", "not_in", "contains", "not_contains", "starts_with", "lt", "lte", "gt", "gte", "is_null", "not_null",
-    "within",
+    "eq", "ne", "in", "not_in", "contains", "not_contains", "starts_with", "lt", "lte", "gt", "gte",
+    "is_null", "not_null", "within",
 ]  # fmt: skip
 
 #: A cell as tools give it and exports write it: null, text, number, or ISO 8601 text of a date or an instant.
@@ -212,7 +212,7 @@ class Table(Protocol):
         ...
 
     def vocabulary(self) -> Mapping[str, Sequence[str]]:
-        """Field name -> its distinct values as stored, for fields with `is_category`; as of the last committed change."""
+        """Field name -> its distinct values as stored, for `is_category` fields; as of the last committed change."""
         ...
 
     def find(self, terms: Iterable[str]) -> Sequence[Match]:

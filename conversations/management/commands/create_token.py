@@ -31,8 +31,12 @@ class Command(BaseCommand):
         self.stdout.write(text)
 
 
+#: A century: longer is meant as "never", which is the default.
+_MOST_DAYS = 36500
+
+
 def _days(text: str) -> int:
     days = int(text)
-    if not 1 <= days <= 36500:
-        raise ValueError("from 1 to 36500")
+    if not 1 <= days <= _MOST_DAYS:
+        raise ValueError
     return days

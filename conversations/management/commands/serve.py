@@ -60,13 +60,13 @@ def _check_address(host: str, port: int) -> None:
 
 def _is_ipv6(host: str) -> bool:
     try:
-        return ipaddress.ip_address(host).version == 6
+        return isinstance(ipaddress.ip_address(host), ipaddress.IPv6Address)
     except ValueError:
         return False
 
 
 def _serve(host: str, port: int) -> None:
-    """Runs daphne in this process until SIGINT or SIGTERM; the runner starts and stops with it (see opschat/asgi.py)."""
+    """Runs daphne here until SIGINT or SIGTERM; the runner starts and stops with it (see opschat/asgi.py)."""
     from daphne.endpoints import build_endpoint_description_strings  # noqa: PLC0415  installs its reactor at import
     from daphne.server import Server  # noqa: PLC0415
     from django.utils.module_loading import import_string  # noqa: PLC0415

@@ -1,0 +1,189 @@
+"""The product as a process: what stays over a restart, what a crash leaves, and what streams really look like."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from websockets.sync.client import connect
+from websockets.typing import Origin
+
+from tests.server import ROOT, Server, free_port, running
+
+DATA = ROOT / "tests" / "data"
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    with running(tmp_path / "server") as server:
+        yield server
+
+
+@pytest.fixture
+def empty_server(tmp_path: Path) -> Iterator[Server]:
+    with running(tmp_path / "server", DEMO="0") as server:
+        yield server
+
+
+def api_of(server: Server, username: str = "alice") -> httpx.Client:
+    token = server.manage("create_token", username).strip()
+    return httpx.Client(base_url=server.url, headers={"Authorization": f"Bearer {token}"}, timeout=20)
+
+
+def ask(api: httpx.Client, request: str) -> dict[str, Any]:
+    answer: dict[str, Any] = api.post("/pipeline", json={"request": request}).raise_for_status().json()
+    return answer
+
+
+def download(api: httpx.Client, run: dict[str, Any]) -> bytes:
+    (result,) = run["response"]["results"]
+    return api.get(f"/exports/{result['export_id']}/").raise_for_status().content
+
+
+def test_the_seeds_own_request_is_answered_event_by_event(server: Server) -> None:
+    body = {"request": "Hi", "context": {}, "user_id": "test", "session_id": "test"}
+    with api_of(server) as api, api.stream("POST", "/pipeline/stream", json=body) as answer:
+        events = [json.loads(line[6:]) for line in answer.iter_lines() if line.startswith("data: ")]
+    assert [e["type"] for e in events if e["type"] != "token"] == [
+        "start", "stage_start", "stage_complete", "stage_complete", "stage_complete", "stage_complete", "stage_start",
+        "stage_complete", "complete",
+    ]  # fmt: skip
+    assert events[-1]["response"]["intent"] == "smalltalk"
+
+
+def test_a_download_is_the_same_after_a_restart(server: Server) -> None:
+    with api_of(server) as api:
+        run = ask(api, "Export all assets as CSV")
+        before = download(api, run)
+        server.stop()
+        server.start()
+        assert download(api, run) == before
+        assert api.get(f"/pipeline/runs/{run['run_id']}").json() == run
+
+
+def test_netbox_files_imported_while_the_server_runs_are_in_the_next_answer(empty_server: Server) -> None:
+    empty_server.manage(
+        "shell", "-v0", "-c", "from django.contrib.auth.models import User; User.objects.create_user('zoe')"
+    )
+    with api_of(empty_server, "zoe") as api:
+        assert ask(api, "how many assets?")["response"]["results"][0]["total"] == 0
+        empty_server.manage("import_assets", str(DATA / "netbox-demo-devices.csv"))
+        empty_server.manage("import_assets", str(DATA / "netbox-demo-virtual-machines.csv"))
+        run = ask(api, "Export all assets as CSV")
+        assert run["response"]["results"][0]["total"] == 252
+        assert download(api, run).count(b"\r\n") >= 253
+        assert ask(api, "cisco devices in DM-Akron")["response"]["results"][0]["total"] == 2
+
+
+def test_a_crash_leaves_no_run_unfinished(server: Server) -> None:
+    with api_of(server) as api:
+        for n in range(3):
+            with api.stream("POST", "/pipeline/stream", json={"request": f"Export all assets as CSV {n}"}) as answer:
+                next(answer.iter_bytes())
+        server.kill()
+        server.start()
+        runs = server.manage(
+            "shell", "-v0", "-c",
+            "from conversations.models import Run, RunEvent\n"
+            "for run in Run.objects.all(): print(run.status, list(run.events.order_by('-seq'))[0].type)",
+        )  # fmt: skip
+    assert set(runs.split("\n")) - {""} <= {"succeeded complete", "failed error"}
+    assert len(runs.strip().split("\n")) == 3
+
+
+def test_it_stops_cleanly_with_an_open_stream_and_socket(server: Server) -> None:
+    with httpx.Client(base_url=server.url) as browser:
+        browser.get("/accounts/login/")
+        form = {
+            "username": "alice",
+            "password": "correct horse battery",
+            "csrfmiddlewaretoken": browser.cookies["csrftoken"],
+        }
+        page = browser.post("/accounts/login/", data=form, follow_redirects=True)
+        cookie = f"sessionid={browser.cookies['sessionid']}"
+    address = server.url.replace("http", "ws") + "/ws" + page.url.path
+    with connect(address, origin=Origin(server.url), additional_headers={"Cookie": cookie}):
+        server.stop()  # asserts status 0
+
+
+def test_a_second_server_on_the_same_data_says_so_and_ends(server: Server) -> None:
+    second = subprocess.run(
+        [sys.executable, "manage.py", "serve"],
+        cwd=ROOT,
+        env={**server.environment, "PORT": str(free_port())},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+    )
+    assert second.returncode == 1
+    assert "Another opschat server runs on this data folder" in second.stderr
+
+
+def test_a_taken_port_is_said_before_any_work(server: Server, tmp_path: Path) -> None:
+    second = subprocess.run(
+        [sys.executable, "manage.py", "serve"],
+        cwd=ROOT,
+        env={**server.environment, "OPSCHAT_DATA_DIR": str(tmp_path / "other")},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+    )
+    assert second.returncode == 1
+    assert f"Can't listen on 127.0.0.1:{server.port}" in second.stderr
+
+
+@pytest.mark.parametrize("runserver", [["runserver", "--noreload"]], ids=["runserver"])
+def test_runserver_executes_runs_too(tmp_path: Path, runserver: list[str]) -> None:
+    server = Server(folder=tmp_path / "server")
+    server.folder.mkdir()
+    server.manage("migrate", "-v0")
+    server.manage("seed_demo")
+    process = subprocess.Popen(
+        [sys.executable, "manage.py", *runserver, f"127.0.0.1:{server.port}"],
+        cwd=ROOT, env=server.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        with api_of(server) as api:
+            assert answered(api)["status"] == "succeeded"
+    finally:
+        process.terminate()
+        process.wait(timeout=20)
+
+
+def test_uvicorn_and_daphne_start_and_stop_the_runner(tmp_path: Path) -> None:
+    server = Server(folder=tmp_path / "server")
+    server.folder.mkdir()
+    server.manage("migrate", "-v0")
+    server.manage("seed_demo")
+    for command in (
+        ["-m", "uvicorn", "--port", str(server.port), "--log-level", "warning", "opschat.asgi:application"],
+        ["-m", "daphne", "-p", str(server.port), "opschat.asgi:application"],
+    ):
+        process = subprocess.Popen([sys.executable, *command], cwd=ROOT, env=server.environment)
+        try:
+            with api_of(server) as api:
+                assert answered(api)["status"] == "succeeded"
+        finally:
+            process.terminate()
+            status = process.wait(timeout=20)
+        assert status in (0, -15), command
+
+
+def answered(api: httpx.Client) -> dict[str, Any]:
+    """The answer to a first request, as soon as the server accepts connections."""
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            return ask(api, "How many assets are there?")
+        except httpx.ConnectError:
+            if time.monotonic() > deadline:
+                raise
