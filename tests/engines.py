@@ -59,7 +59,7 @@ class DictatedEngine:
     ) -> AsyncIterator[TextPiece | TablePiece | Ending]:
         for line in request.text.split("\n"):
             if line == "wait":
-                await self.go.wait()
+                await self.wait()
             elif _command(line) is None:
                 for word in line.replace(" ", " \n").split("\n"):
                     yield TextPiece(text=word)
@@ -69,6 +69,9 @@ class DictatedEngine:
             yield TablePiece(index=index) if result.rows else TextPiece(text=f"{result.total} {result.refusal}\n")
         if "no ending" not in request.text:
             yield Ending(response_type="result" if executed else "information")
+
+    async def wait(self) -> None:
+        await self.go.wait()
 
     def _maybe_fail(self, request: Request, stage: str) -> None:
         if f"fail {stage}" in request.text.split("\n"):
