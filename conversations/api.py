@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID
 
-from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
 from django.http import FileResponse, Http404, HttpRequest, HttpResponseBase, JsonResponse
 from django.views.decorators.http import require_GET
 
@@ -13,14 +12,7 @@ from conversations import audit, exports, runs
 from conversations.models import Export, ExportFile, Run
 from conversations.requests import error_body
 
-Caller = AbstractBaseUser | AnonymousUser
-
-
-def not_found(request: HttpRequest, what: str) -> HttpResponseBase:
-    """404 as the caller reads it: the page for a browser, else the contract's error object."""
-    if "text/html" in request.headers.get("Accept", ""):
-        raise Http404(what)
-    return _error(404, "not_found", f"There is no such {what}, or it isn't yours.")
+_NO_EXPORT = "There is no such export, or it isn't yours."
 
 
 def _error(status: int, code: str, message: str, *, field: str | None = None) -> JsonResponse:
@@ -34,7 +26,7 @@ def _error(status: int, code: str, message: str, *, field: str | None = None) ->
 def run_detail(request: HttpRequest, run_id: UUID) -> HttpResponseBase:
     run = Run.objects.visible_to(request.user).select_related("ask", "answer").filter(pk=run_id).first()
     if run is None:
-        return not_found(request, "run")
+        raise Http404("There is no such run, or it isn't yours.")
     return JsonResponse(runs.summary(run))
 
 
@@ -47,7 +39,7 @@ def export_download(request: HttpRequest, export_id: UUID) -> HttpResponseBase:
     format_ = request.GET.get("format", "csv")
     export = _visible_export(request, export_id, "export.download")
     if export is None:
-        return not_found(request, "export")
+        raise Http404(_NO_EXPORT)
     if format_ not in exports.FORMATS:
         _audit(request, "export.download", export.pk, audit.Outcome.FAILED, format=format_[:20], why="unknown_format")
         return _error(
@@ -82,7 +74,7 @@ def _file_response(request: HttpRequest, export: Export, stored: ExportFile) -> 
 def export_preview(request: HttpRequest, export_id: UUID) -> HttpResponseBase:
     export = _visible_export(request, export_id, "export.preview")
     if export is None:
-        return not_found(request, "export")
+        raise Http404(_NO_EXPORT)
     if exports.is_gone(export):
         return _error(410, "gone", "The export has expired or was deleted; ask again for a new one.")
     _audit(request, "export.preview", export.pk, audit.Outcome.OK)

@@ -6,6 +6,7 @@ import json
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any, NoReturn
 
 from conversations.runs import InvalidRequest, check_request, check_text
@@ -49,7 +50,7 @@ def parse(body: bytes, *, idempotency_key: str | None = None) -> Ask:
 
 def _object(body: bytes) -> dict[str, Any]:
     try:
-        data = json.loads(body.decode(), parse_constant=_no_constant)
+        data = json.loads(body.decode(), parse_constant=_no_constant, parse_float=_finite)
     except UnicodeDecodeError:
         raise InvalidRequest(None, "The body is not UTF-8.") from None
     except (ValueError, RecursionError):
@@ -61,6 +62,14 @@ def _object(body: bytes) -> dict[str, Any]:
 
 def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
+
+
+def _finite(text: str) -> float:
+    """A number that JSON can hold again: 1e999 would be read as infinity."""
+    number = float(text)
+    if not isfinite(number):
+        raise ValueError(f"{text} is too large")
+    return number
 
 
 def _check_texts(field: str, value: Any) -> None:

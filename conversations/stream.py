@@ -11,13 +11,14 @@ import json
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, quote
 from uuid import UUID
 
 from channels.auth import AuthMiddlewareStack
 from django.conf import settings
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
 from django.http.request import split_domain_port, validate_host
+from django.shortcuts import resolve_url
 
 from conversations import audit, event_log, requests, runner, runs, threads, tokens
 from conversations.hub import StoredEvent
@@ -188,6 +189,9 @@ async def _caller(scope: Scope) -> AbstractBaseUser | AnonymousUser:
     authorization = _header(scope, b"authorization")
     user = await threads.reading(_user_of_token, authorization) if tokens.bearer(authorization) else scope["user"]
     if user is None or not (user.is_authenticated and user.is_active):
+        if "text/html" in _header(scope, b"accept"):
+            sign_in = f"{resolve_url(settings.LOGIN_URL)}?next={quote(scope['path'])}"
+            raise ApiError(302, "not_authenticated", "Sign in first.", location=sign_in)
         raise ApiError(
             401,
             "not_authenticated",

@@ -10,6 +10,8 @@ from inventory.values import ENVIRONMENTS, STATUSES
 
 _TYPES = {
     "servers": "server",
+    "srv": "server",
+    "srvs": "server",
     "vm": "virtual machine",
     "vms": "virtual machine",
     "virtual machines": "virtual machine",
@@ -109,12 +111,12 @@ FIELDS = (
     _identifier("serial_number", "serial", "serials", "serial numbers", "serial no", "sn"),
     _identifier("asset_tag", "asset tags", "asset number", "inventory number"),
     _category("site", "sites", "dc", "dcs", "data centre", "data centres", "data center", "data centers", "datacenter",
-              "datacenters", "datacentre", "datacentres", "office", "offices"),
-    _category("location", "locations", "room", "rooms", "row"),
+              "datacenters", "datacentre", "datacentres", "office", "offices", "where"),
+    _category("location", "locations", "room", "rooms", "row", "where"),
     _category("rack", "racks", "cabinet", "cabinets"),
     _category("role", "roles", "function", "purpose", words=_ROLES),
     _category("service", "services", "software", "application", "applications", words=_SERVICES),
-    _category("owner", "owners", "tenant", "tenants", "team", "teams", "owned by", "belongs to", "responsible"),
+    _category("owner", "owners", "tenant", "tenants", "team", "teams", "owned by", "belongs to", "responsible", "who"),
     _text("support_contact", "contact", "contacts", "support", "support contacts", "email", "e-mail"),
     FieldSpec(name="tags", type="list", aliases=("tag", "tagged", "label", "labels"), is_category=True),
     FieldSpec(
@@ -183,11 +185,11 @@ ASSETS = TableSpec(
     query_tool="assets.query",
     examples=(
         "Export all assets as CSV",
-        "how many routers?",
-        "assets per site",
-        "cisco devices that are offline",
-        "name and ip of all servers in production, sorted by name",
-        "top 5 sites by number of assets",
+        "How many servers are there per site?",
+        "Cisco devices that are offline",
+        "Name, IP and owner of all production firewalls",
+        "Top 5 sites by number of assets",
+        "How many routers?",
     ),
 )  # fmt: skip
 

@@ -44,6 +44,12 @@ class InventoryRevision(models.Model):
         return cls.objects.filter(pk=cls.THE_ROW).values_list("stamp", flat=True).first()
 
     @classmethod
+    def lock(cls) -> uuid.UUID | None:
+        """The current stamp; writers of assets wait until the caller's transaction has ended."""
+        rows = cls.objects.select_for_update().filter(pk=cls.THE_ROW)
+        return rows.values_list("stamp", flat=True).first()
+
+    @classmethod
     def renew(cls) -> None:
         """Call it in the transaction of the change. It also locks the row: writers of assets wait for each other."""
         changed = cls.objects.filter(pk=cls.THE_ROW).update(stamp=uuid.uuid4(), changed_at=timezone.now())
@@ -67,11 +73,20 @@ class AttributeName(models.Model):
 
     @classmethod
     def prune(cls, names: Iterable[str] | None = None) -> None:
-        """Forgets the names (default: all) that no asset has any more."""
-        candidates = cls.objects.all() if names is None else cls.objects.filter(name__in=list(names))
-        for known in candidates:
-            if not Asset.objects.having(known.name).exists():
-                known.delete()
+        """Forgets the names (default: all) that no asset has any more.
+
+        Looking for them may read every asset: outside a transaction it is done before anything is locked, and again
+        under the lock only if assets have changed meanwhile.
+        """
+        revision = InventoryRevision.current()
+        unused = Asset.objects.without(cls.objects.values_list("name", flat=True) if names is None else names)
+        if not unused:
+            return
+        with transaction.atomic():
+            if InventoryRevision.lock() != revision:
+                unused = Asset.objects.without(unused)
+            cls.objects.filter(name__in=unused).delete()
+            InventoryRevision.renew()
 
 
 class AttributeText(models.Func):
@@ -95,9 +110,14 @@ class AssetQuerySet(models.QuerySet["Asset"]):
     def sample(self) -> Self:
         return self.filter(source=SAMPLE)
 
-    def having(self, attribute: str) -> Self:
-        """Assets that have the attribute."""
-        return self.alias(_attribute=AttributeText(attribute)).filter(_attribute__isnull=False)
+    def without(self, names: Iterable[str]) -> set[str]:
+        """Which of the names no asset has as an attribute: one pass over the assets, whatever the number of names."""
+        unused = set(names)
+        for attributes in self.values_list("attributes", flat=True).iterator() if unused else ():
+            unused.difference_update(attributes)
+            if not unused:
+                break
+        return unused
 
     def bulk_create(self, objs: Iterable[Asset], *args: Any, **kwargs: Any) -> list[Asset]:
         assets = list(objs)
@@ -125,11 +145,13 @@ class AssetQuerySet(models.QuerySet["Asset"]):
             InventoryRevision.renew()
             return super().update(**kwargs)
 
-    def delete(self) -> tuple[int, dict[str, int]]:
+    def delete(self, *, prune: bool = True) -> tuple[int, dict[str, int]]:
+        """Without `prune` the caller calls `AttributeName.prune`, once for many deletions."""
         with transaction.atomic(using=self.db):
             InventoryRevision.renew()
             deleted = super().delete()
-            AttributeName.prune()
+            if prune:
+                AttributeName.prune()
             return deleted
 
 

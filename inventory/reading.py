@@ -1,14 +1,20 @@
-"""A file as rows of text: UTF-8 with or without a byte order mark, separated by comma, semicolon or tab (RFC 4180)."""
+"""A file as rows of text: UTF-8 with or without a byte order mark, separated by comma, semicolon or tab (RFC 4180).
+
+A file is read through once before anybody gets a row of it, so that one that turns out to be no table has no effect.
+"""
 
 from __future__ import annotations
 
 import csv
+import io
 import re
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
+from typing import BinaryIO, TextIO
 
 from inventory.headers import Column, Layout, columns_of, layout_of
 
@@ -43,30 +49,60 @@ class Problem:
 class Sheet:
     layout: Layout
     columns: Sequence[Column]
-    #: Row number and cells; rows that can't be read are reported and left out, blank ones left out.
-    rows: Iterator[tuple[int, list[str]]]
+    n_rows: int
+    #: Reads from the first row on: row number and cells. Rows that can't be read are left out, and blank ones. Raises
+    #: OSError or ValueError when the file has changed or gone since it was opened.
+    rows: Callable[[], Iterator[tuple[int, list[str]]]]
 
 
 @contextmanager
 def open_sheet(path: Path, *, on_problem: Callable[[Problem], None]) -> Iterator[Sheet]:
-    """Raises NotATable for a file that is none, also later, while its rows are read; OSError when it can't be read."""
+    """Reports the rows that can't be read. Raises NotATable for a file that is none, OSError when it can't be read."""
     csv.field_size_limit(MAX_CELL_CHARS)
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            separator, header = _header(file)
-            layout = layout_of(header)
-            columns = columns_of(header, layout)
-            if columns is None:
-                raise NotATable("The first line names no column that assets have: name, ip_address, serial_number …")
-            rows = _rows(csv.reader(file, delimiter=separator, strict=True), on_problem)
-            yield Sheet(layout=layout, columns=columns, rows=rows)
-    except UnicodeDecodeError as error:
-        raise NotATable("The file is not text in UTF-8.") from error
+    with path.open("rb") as raw, _seekable(raw) as file:
+        text = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
+        try:
+            sheet = _read_through(text, on_problem)
+        except UnicodeDecodeError as error:
+            raise NotATable("The file is not text in UTF-8.") from error
+        yield sheet
 
 
-def _header(file: TextIO) -> tuple[str, list[str]]:
-    """Reads the first line that is not blank; of the separators the one that gives the most columns."""
-    line = next((line for line in file if line.strip()), "")
+@contextmanager
+def _seekable(raw: BinaryIO) -> Iterator[BinaryIO]:
+    """The file itself or, of a pipe, which can be read only once, a copy."""
+    if raw.seekable():
+        yield raw
+        return
+    with tempfile.TemporaryFile() as copy:
+        shutil.copyfileobj(raw, copy)
+        copy.seek(0)
+        yield copy
+
+
+def _read_through(file: TextIO, on_problem: Callable[[Problem], None]) -> Sheet:
+    separator, header = _header(_header_line(file))
+    layout = layout_of(header)
+    columns = columns_of(header, layout)
+    if columns is None:
+        raise NotATable("The first line names no column that assets have: name, ip_address, serial_number …")
+    n_rows = sum(1 for _ in _rows(csv.reader(file, delimiter=separator, strict=True), on_problem))
+
+    def rows() -> Iterator[tuple[int, list[str]]]:
+        file.seek(0)
+        _header_line(file)
+        return _rows(csv.reader(file, delimiter=separator, strict=True), lambda problem: None)  # reported already
+
+    return Sheet(layout=layout, columns=columns, n_rows=n_rows, rows=rows)
+
+
+def _header_line(file: TextIO) -> str:
+    """The first line that is not blank."""
+    return next((line for line in file if line.strip()), "")
+
+
+def _header(line: str) -> tuple[str, list[str]]:
+    """Of the separators the one that gives the most columns, and those."""
     if not line:
         raise NotATable("The file is empty.")
     if "\0" in line:

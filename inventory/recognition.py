@@ -20,6 +20,7 @@ from inventory.models import Asset, AssetQuerySet
 from inventory.values import spellings
 
 Kind = Literal["id", "source_id", "serial_number", "asset_tag", "name", "row_key"]
+SHARED: tuple[Kind, ...] = ("id", "source_id")
 
 #: What people and firmware write where a serial number or a tag is not known; it recognises nothing.
 _PLACEHOLDERS = frozenset({
@@ -42,7 +43,7 @@ class Identity:
     @property
     def is_shared(self) -> bool:
         """Rows with the same id are the same asset; with the same serial number or name they are not."""
-        return self.kind in ("id", "source_id")
+        return self.kind in SHARED
 
 
 class Identified(Protocol):
@@ -83,18 +84,21 @@ class Recogniser:
     at: datetime
 
     def match(self, drafts: Sequence[T]) -> list[tuple[T, Asset]]:
-        """Each row with its asset, unsaved and marked as taken by this import. Rows with ids choose first."""
+        """Each row with its asset, unsaved and marked as taken by this import, which must save it before the next call.
+
+        Give it all rows with ids first: they name their asset, and another row must not have taken it.
+        """
         known = self._load([draft.identity for draft in drafts])
-        chosen: dict[int, Asset] = {}
-        for draft in sorted(drafts, key=lambda draft: not draft.identity.is_shared):
+        matched: list[tuple[T, Asset]] = []
+        for draft in drafts:
             candidates = known.setdefault((draft.identity.kind, draft.identity.value), [])
             asset = self._choose(draft.identity, candidates)
             if asset is None:
                 asset = self._new(draft)
                 candidates.append(asset)
             asset.import_id = self.import_id
-            chosen[draft.row] = asset
-        return [(draft, chosen[draft.row]) for draft in drafts]
+            matched.append((draft, asset))
+        return matched
 
     def _choose(self, identity: Identity, candidates: Iterable[Asset]) -> Asset | None:
         return next((a for a in candidates if identity.is_shared or a.import_id != self.import_id), None)
@@ -111,31 +115,46 @@ class Recogniser:
 
     def _load(self, identities: Sequence[Identity]) -> dict[tuple[Kind, object], list[Asset]]:
         """The assets that the identities may mean, oldest first; one object for each row of the database."""
-        values: dict[Kind, set[object]] = {}
-        for identity in identities:
-            values.setdefault(identity.kind, set()).add(identity.value)
         objects: dict[uuid.UUID, Asset] = {}
         known: dict[tuple[Kind, object], list[Asset]] = {}
-        for kind, wanted in values.items():
+        for kind, wanted in by_kind(identities).items():
             for loaded in self._find(kind, wanted, limit=len(identities)):
                 asset = objects.setdefault(loaded.pk, loaded)
-                value = (asset.name, asset.site) if kind == "name" else getattr(asset, kind)
-                known.setdefault((kind, value), []).append(asset)
+                known.setdefault((kind, mark_of(asset, kind)), []).append(asset)
         return known
 
     def _find(self, kind: Kind, values: Iterable[object], *, limit: int) -> Iterable[Asset]:
-        if kind == "id":
-            return Asset.objects.filter(pk__in=values)
-        if kind == "source_id":
-            return Asset.objects.filter(source=self.source, source_id__in=values)
-        assets = Asset.objects.exclude(import_id=self.import_id)
-        if kind == "row_key":
-            return _oldest(assets.filter(source=self.source, row_key__in=values), "row_key", limit=limit)
-        texts = [value[0] if isinstance(value, tuple) else value for value in values]
-        # By the index on the lower-cased text, which finds more than is wanted.
-        lowered = [spelling for text in texts for spelling in spellings(str(text))]
-        found = assets.alias(_lower=Lower(kind)).filter(_lower__in=lowered)
-        return _oldest(found, *(("name", "site") if kind == "name" else (kind,)), limit=limit)
+        found = find(kind, values, source=self.source)
+        if kind in SHARED:
+            return found
+        marks = ("name", "site") if kind == "name" else (kind,)
+        return _oldest(found.exclude(import_id=self.import_id), *marks, limit=limit)
+
+
+def by_kind(identities: Iterable[Identity]) -> dict[Kind, set[object]]:
+    values: dict[Kind, set[object]] = {}
+    for identity in identities:
+        values.setdefault(identity.kind, set()).add(identity.value)
+    return values
+
+
+def mark_of(asset: Asset, kind: Kind) -> object:
+    """What the asset has where an `Identity` of the kind has its `value`."""
+    return (asset.name, asset.site) if kind == "name" else getattr(asset, kind)
+
+
+def find(kind: Kind, values: Iterable[object], *, source: str) -> AssetQuerySet:
+    """The assets that have one of the marks, and some more."""
+    if kind == "id":
+        return Asset.objects.filter(pk__in=values)
+    if kind == "source_id":
+        return Asset.objects.filter(source=source, source_id__in=values)
+    if kind == "row_key":
+        return Asset.objects.filter(source=source, row_key__in=values)
+    texts = [value[0] if isinstance(value, tuple) else value for value in values]
+    # By the index on the lower-cased text, which finds more than is wanted.
+    lowered = [spelling for text in texts for spelling in spellings(str(text))]
+    return Asset.objects.alias(_lower=Lower(kind)).filter(_lower__in=lowered)
 
 
 def _oldest(assets: AssetQuerySet, *marks: str, limit: int) -> AssetQuerySet:

@@ -6,6 +6,9 @@ from django.contrib import admin
 from django.contrib.auth.views import LoginView, LogoutView
 from django.urls import include, path
 
+handler404 = "conversations.views.not_found"
+handler500 = "conversations.views.server_error"
+
 urlpatterns = [
     path("", include("conversations.urls")),
     path("accounts/login/", LoginView.as_view(redirect_authenticated_user=True), name="login"),

@@ -179,3 +179,12 @@ async def test_a_failing_source_leaves_neither_file_nor_rows(alice: User, runnin
         await sink.store(result, source="tool", tool="t", query={}, title="", progress=lambda *_: None)
     assert stored_files() == before
     assert await threads.reading(ExportFile.objects.count) == 1
+
+
+@pytest.mark.parametrize("path", ["/exports/junk/", "/pipeline/runs/junk", "/pipeline/nope", "/nothing"])
+async def test_an_address_that_is_none_is_said_as_the_caller_reads_it(
+    alice: User, transactional_db: None, path: str
+) -> None:
+    cookie = await cookie_of(alice)
+    assert (await call("GET", path, cookie=cookie)).error["code"] == "not_found"
+    assert b"<h" in (await call("GET", path, cookie=cookie, accept="text/html")).body

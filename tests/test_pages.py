@@ -132,7 +132,8 @@ def test_a_strangers_conversation_does_not_exist(
     hers: Conversation, charlie: User, signed_in: SignedIn, path: str
 ) -> None:
     client, address = signed_in(charlie), f"/conversations/{hers.pk}/{path}"
-    response = client.post(address, {"text": "hi"}) if path else client.get(address)
+    as_page = {"Accept": "text/html"}
+    response = client.post(address, {"text": "hi"}, headers=as_page) if path else client.get(address, headers=as_page)
     assert response.status_code == 404
     assert "nothing here for you" in response.text
     assert not Run.objects.exists()
@@ -306,6 +307,7 @@ def test_a_broken_server_says_so_in_style(alice: User, signed_in: SignedIn, sett
     runner.engine.cache_clear()
     client = signed_in(alice)
     client.raise_request_exception = False
-    response = client.get("/", follow=True)
+    response = client.get("/", follow=True, headers={"Accept": "text/html"})
     assert response.status_code == 500
     assert "Something broke on this server" in response.text
+    assert client.get("/", follow=True).json()["error"]["code"] == "internal_error"

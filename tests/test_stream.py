@@ -141,6 +141,7 @@ async def test_expired_revoked_and_inactive_tokens_are_401(alice: User, bob: Use
         (b'"text"', None),
         (b"\xff\xfe", None),
         (b'{"request": NaN}', None),
+        (b'{"request": "Hi", "context": {"a": [1e999]}}', None),
         (b"[" * 30_000, None),
         (b"{}", "request"),
         (b'{"request": 5}', "request"),
@@ -222,6 +223,7 @@ async def test_only_the_owner_and_a_reviewer_follow_a_run(
         assert (await call("GET", path, cookie=await cookie_of(bob))).status == 404
         assert (await call("GET", path, authorization=f"Bearer {await token_of(erin)}")).status == 200
         assert (await call("GET", path)).status == 401
+        assert (await call("GET", path, accept="text/html")).headers["location"] == f"/accounts/login/?next={path}"
 
 
 @pytest.mark.parametrize("after", ["-1", "x", "1.5", "٣"])

@@ -10,7 +10,7 @@ from django.core.management import CommandError, call_command
 
 from conversations.exports import guarded
 from conversations.pipeline.tools import Cell, Query, TableResult
-from inventory.importing import Summary, import_file
+from inventory.importing import BATCH_ROWS, Summary, import_file
 from inventory.models import Asset, AttributeName, InventoryRevision
 from inventory.reading import NotATable, Problem, unguarded
 from inventory.tools import AssetTable
@@ -199,10 +199,10 @@ def test_two_rows_without_an_id_never_become_one_asset(tmp_path: Path, text: str
 
 
 def test_more_equal_rows_than_one_batch_holds_stay_apart(tmp_path: Path) -> None:
-    text = "name,site\n" + "switch,S\n" * 1100
-    assert run(tmp_path, text)[0].n_new == 1100
+    text = "name,site\n" + "switch,S\n" * (BATCH_ROWS + 100)
+    assert run(tmp_path, text)[0].n_new == BATCH_ROWS + 100
     assert run(tmp_path, text)[0].n_new == 0
-    assert Asset.objects.count() == 1100
+    assert Asset.objects.count() == BATCH_ROWS + 100
 
 
 def test_a_serial_number_is_recognised_whatever_the_source_and_a_placeholder_is_none(tmp_path: Path) -> None:
@@ -254,12 +254,13 @@ def test_a_missing_file_exits_with_2(tmp_path: Path) -> None:
     assert caught.value.returncode == 2
 
 
-def test_bad_encoding_far_into_the_file_takes_everything_back(tmp_path: Path) -> None:
+def test_bad_encoding_far_into_the_file_writes_nothing(tmp_path: Path) -> None:
     path = tmp_path / "x.csv"
     path.write_bytes(b"name\n" + b"host\n" * 3_000 + b"Z\xfcrich\n")
     with pytest.raises(NotATable):
         import_file(path)
     assert not Asset.objects.exists()
+    assert InventoryRevision.current() is None
 
 
 def test_the_command_names_file_row_column_and_value_and_exits_with_1(tmp_path: Path) -> None:

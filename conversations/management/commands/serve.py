@@ -5,6 +5,7 @@ import socket
 from typing import Any
 
 from django.conf import settings
+from django.contrib.auth import get_user_model
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
 from django.db import connection
@@ -32,9 +33,9 @@ class Command(BaseCommand):
     def _prepare_data(self) -> None:
         if settings.DEMO:
             call_command("seed_demo", stdout=self.stdout)
-        else:
+        elif not get_user_model().objects.exists():
             self.stdout.write(
-                "Without DEMO there is no account and no data yet unless you made them:\n"
+                "There are no accounts and no assets yet. Go on with:\n"
                 '  make manage ARGS="createsuperuser"\n'
                 '  make manage ARGS="import_assets FILE.csv"'
             )

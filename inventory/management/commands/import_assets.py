@@ -8,14 +8,14 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from inventory.importing import NotATable, Problem, Summary, import_file
+from inventory.importing import ImportRunning, NotATable, Problem, Summary, Unfinished, import_file
 
 
 class Command(BaseCommand):
     help = (
         "Imports assets from a CSV file: our own exports, NetBox's device and virtual machine tables, and any table "
         "whose first line names the columns. Exit status: 0; 1 when something could not be read; 2 when the file is no "
-        "table and nothing was written."
+        "table, or another import is running, and nothing was written."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -36,10 +36,14 @@ class Command(BaseCommand):
                 delete_missing=options["delete_missing"],
                 on_problem=lambda problem: self._report(path, problem),
             )
-        except NotATable as error:
+        except (NotATable, ImportRunning) as error:
             raise CommandError(f"{path}: {error} Nothing was written.", returncode=2) from error
+        except Unfinished as error:
+            raise CommandError(f"{path}: {error} Import it again to complete it.", returncode=1) from error
         except OSError as error:
-            raise CommandError(f"{path}: {error.strerror or error}. Nothing was written.", returncode=2) from error
+            raise CommandError(
+                f"{error.filename or path}: {error.strerror or error}. Nothing was written.", returncode=2
+            ) from error
         self.stdout.write(_sentence(path, summary, dry_run=options["dry_run"]))
         if summary.n_problems:
             raise CommandError(f"{path}: {_count(summary.n_problems, 'problem')}, listed above.", returncode=1)
