@@ -6,7 +6,7 @@ from typing import Any
 from uuid import UUID
 
 from django.http import FileResponse, Http404, HttpRequest, HttpResponseBase, JsonResponse
-from django.views.decorators.http import require_GET
+from django.views.decorators.http import require_safe
 
 from conversations import audit, exports, runs
 from conversations.models import Export, ExportFile, Run
@@ -22,7 +22,7 @@ def _error(status: int, code: str, message: str, *, field: str | None = None) ->
 # -- Runs ------------------------------------------------------------------------------------------------------------
 
 
-@require_GET
+@require_safe
 def run_detail(request: HttpRequest, run_id: UUID) -> HttpResponseBase:
     run = Run.objects.visible_to(request.user).select_related("ask", "answer").filter(pk=run_id).first()
     if run is None:
@@ -33,7 +33,7 @@ def run_detail(request: HttpRequest, run_id: UUID) -> HttpResponseBase:
 # -- Exports ---------------------------------------------------------------------------------------------------------
 
 
-@require_GET
+@require_safe
 def export_download(request: HttpRequest, export_id: UUID) -> HttpResponseBase:
     """The stored file. The audit entry is written before the first byte, for refused requests too."""
     format_ = request.GET.get("format", "csv")
@@ -54,9 +54,9 @@ def export_download(request: HttpRequest, export_id: UUID) -> HttpResponseBase:
 def _file_response(request: HttpRequest, export: Export, stored: ExportFile) -> HttpResponseBase:
     try:
         file = exports.opened(stored)
-    except FileNotFoundError:
-        _audit(request, "export.download", export.pk, audit.Outcome.FAILED, format=stored.format, why="file is missing")
-        return _error(500, "corrupt_export", "The stored file is missing; tell your administrator.")
+    except exports.CorruptExport as error:
+        _audit(request, "export.download", export.pk, audit.Outcome.FAILED, format=stored.format, why=str(error))
+        return _error(500, "corrupt_export", f"{error} Tell your administrator.")
     _audit(
         request, "export.download", export.pk, audit.Outcome.OK,
         format=stored.format, rows=export.n_rows, bytes=stored.n_bytes, sha256=stored.sha256,
@@ -70,12 +70,13 @@ def _file_response(request: HttpRequest, export: Export, stored: ExportFile) -> 
     return response
 
 
-@require_GET
+@require_safe
 def export_preview(request: HttpRequest, export_id: UUID) -> HttpResponseBase:
     export = _visible_export(request, export_id, "export.preview")
     if export is None:
         raise Http404(_NO_EXPORT)
     if exports.is_gone(export):
+        _audit(request, "export.preview", export.pk, audit.Outcome.FAILED, why="gone")
         return _error(410, "gone", "The export has expired or was deleted; ask again for a new one.")
     _audit(request, "export.preview", export.pk, audit.Outcome.OK)
     return JsonResponse({"columns": export.columns, "rows": export.preview, "total": export.n_rows})

@@ -56,13 +56,19 @@ def record(
         object_id=str(object_id)[:64],
         outcome=outcome,
         ip=where.ip,
-        user_agent=where.user_agent[:400].replace("\x00", "\ufffd"),
-        detail=dict(detail or {}),
+        user_agent=_storable(where.user_agent)[:400],
+        detail={key: _storable(value) if isinstance(value, str) else value for key, value in (detail or {}).items()},
     )
 
 
+def _storable(text: str) -> str:
+    """PostgreSQL takes no NUL, neither as text nor in JSON."""
+    return text.replace("\x00", "\ufffd")
+
+
 def _address(text: str) -> str | None:
+    """The address without an IPv6 zone, which only means something on this machine."""
     try:
-        return str(ipaddress.ip_address(text))
+        return str(ipaddress.ip_address(text.partition("%")[0]))
     except ValueError:
         return None

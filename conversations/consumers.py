@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
-from contextlib import suppress
 from urllib.parse import parse_qs
 from uuid import UUID
 
+from autobahn.exception import Disconnected
 from channels.generic.websocket import AsyncWebsocketConsumer
 
 from conversations import event_log, fragments, threads
 from conversations.fragments import RunState
-from conversations.hub import Batch, StoredEvent, Subscription, hub, topic_of_conversation, topic_of_user
+from conversations.hub import HEARTBEAT_S, Batch, StoredEvent, hub, topic_of_conversation, topic_of_user
 from conversations.models import Conversation, Run
 
-_CURSOR = re.compile(r"([0-9a-fA-F-]{36}):(\d{1,9})")
+logger = logging.getLogger(__name__)
+
+_UUID = "[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
+_CURSOR = re.compile(rf"({_UUID}):([0-9]{{1,9}})")
 #: A comment that keeps proxies from closing a quiet socket; it draws nothing.
 _HEARTBEAT = "<!--hb-->"
+#: How daphne and uvicorn say that the browser has left.
+_GONE = (Disconnected, OSError)
 #: Runs sent to a page that knows none.
 _MOST = 50
 
@@ -43,12 +49,20 @@ class ConversationConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]  # cha
             return
         await self.accept()
         self._following = asyncio.create_task(self._follow(conversation))
+        self._following.add_done_callback(self._followed)
+
+    def _followed(self, task: asyncio.Task[None]) -> None:
+        """A socket that draws nothing any more must not look alive: the page reconnects when it is closed."""
+        if task.cancelled() or (error := task.exception()) is None or isinstance(error, _GONE):
+            return
+        logger.error("A conversation's socket failed", exc_info=error)
+        # 1011 would say it better, but autobahn lets an application use 1000 and 3000 to 4999 only.
+        self._closing = asyncio.create_task(self.close(code=4500))
 
     async def disconnect(self, code: int) -> None:
         if self._following is not None:
             self._following.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._following
+            await asyncio.gather(self._following, return_exceptions=True)
 
     async def _follow(self, conversation: Conversation) -> None:
         own = conversation.owner_id == self.scope["user"].pk
@@ -56,17 +70,27 @@ class ConversationConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]  # cha
         # Joined before the rows are read, so that nothing falls between.
         with hub.subscribe(topic) as viewer:
             states = await self._send_missed(conversation.pk)
-            while True:
-                batch = await viewer.next()
-                if batch is None:
+            clock = asyncio.get_running_loop().time
+            due = clock() + HEARTBEAT_S
+            while not hub.is_closed:
+                batch = await viewer.next(timeout_s=max(0.0, due - clock()))
+                if clock() >= due:
+                    due = clock() + HEARTBEAT_S
                     await self._send(_HEARTBEAT)
-                if batch is None or viewer.lagged:
-                    await self._look_at_rows(viewer, states)
-                if batch is not None and batch.conversation_id == conversation.pk:
-                    await self._show(batch.run_id, batch, states)
-                if batch is not None and own and _changes_the_list(batch):
-                    frame = await threads.reading(fragments.sidebar_frame, self.scope["user"], conversation.pk)
-                    await self._send(frame)
+                    viewer.lagged = True
+                if viewer.lagged:
+                    viewer.lagged = False
+                    await self._look_at_rows(conversation.pk, states)
+                if batch is not None:
+                    await self._show_batch(batch, conversation, states, with_list=own)
+
+    async def _show_batch(
+        self, batch: Batch, conversation: Conversation, states: dict[UUID, RunState | None], *, with_list: bool
+    ) -> None:
+        if batch.conversation_id == conversation.pk:
+            await self._show(batch.run_id, batch, states)
+        if with_list and _changes_the_list(batch):
+            await self._send(await threads.reading(fragments.sidebar_frame, self.scope["user"], conversation.pk))
 
     async def _send_missed(self, conversation_id: UUID) -> dict[UUID, RunState | None]:
         """Brings the page up to date. The states of its unfinished runs; None for finished ones."""
@@ -82,10 +106,10 @@ class ConversationConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]  # cha
             await self._send(await threads.reading(fragments.new_run_frame, state))
         return {run_id: state if state and not state.is_finished else None for run_id, state in states.items()}
 
-    async def _look_at_rows(self, viewer: Subscription, states: dict[UUID, RunState | None]) -> None:
-        viewer.lagged = False
-        for run_id, state in list(states.items()):
-            if state is not None:
+    async def _look_at_rows(self, conversation_id: UUID, states: dict[UUID, RunState | None]) -> None:
+        """Draws what no batch brought: of runs that go on, and runs that are not on the page yet."""
+        for run_id in await threads.reading(_newest_runs, conversation_id):
+            if run_id not in states or states[run_id] is not None:
                 await self._show(run_id, None, states)
 
     async def _show(self, run_id: UUID, batch: Batch | None, states: dict[UUID, RunState | None]) -> None:
@@ -120,6 +144,13 @@ def _runs_to_show(conversation_id: UUID, cursors: dict[UUID, int]) -> tuple[list
     newest = max((run.position for run in runs if run.pk in cursors), default=0)
     new = [run for run in runs if run.position > newest]
     return RunState.of_runs(known), RunState.of_runs(new)
+
+
+def _newest_runs(conversation_id: UUID) -> list[UUID]:
+    """The ids of the unfinished runs and the last one, oldest first."""
+    rows = Run.objects.filter(conversation=conversation_id).order_by("-position").values_list("pk", "status")
+    newest = list(rows[:_MOST])
+    return [run_id for n, (run_id, status) in enumerate(newest) if n == 0 or status in Run.UNFINISHED][::-1]
 
 
 def _state_of(run_id: UUID) -> RunState:

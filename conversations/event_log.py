@@ -20,7 +20,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from conversations import threads
-from conversations.hub import Batch, Fence, Hub, StoredEvent, batch_of, hub, topic_of_run
+from conversations.hub import HEARTBEAT_S, Batch, Fence, Hub, StoredEvent, batch_of, hub, topic_of_run
 from conversations.models import Run, RunEvent
 from conversations.pipeline import events
 from conversations.pipeline.events import TERMINAL, Event, Token
@@ -75,6 +75,7 @@ class EventWriter:
 
     def start(self) -> None:
         self._task = asyncio.get_running_loop().create_task(self._work(), name="event-writer")
+        self._task.add_done_callback(self._ended)
 
     async def stop(self) -> None:
         """Stores what was recorded, then ends. Nothing may be recorded any more."""
@@ -85,6 +86,15 @@ class EventWriter:
             self._task.cancel()
             with suppress(asyncio.CancelledError):
                 await self._task
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """Nobody may wait for a writer that has died; its runs end by a write of their own."""
+        if task.cancelled() or (error := task.exception()) is None:
+            return
+        logger.critical("The event writer has died", exc_info=error)
+        for run in self._runs.values():
+            run.error = run.error or RuntimeError("The event writer has died")
+            run.stored.set()
 
     def open(self, fence: Fence, *, last_seq: int) -> None:
         """Begins to write for a claimed run whose newest event is `last_seq`."""
@@ -122,8 +132,10 @@ class EventWriter:
             self._wake.clear()
             self._hurry.clear()
             await self._commit()
+            # Not wait_for: before Python 3.12 it may swallow a cancel that comes with the event.
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._hurry.wait(), TICK_S)
+                async with asyncio.timeout(TICK_S):
+                    await self._hurry.wait()
 
     async def _commit(self) -> None:
         work = [_Work.of(run) for _, run in sorted(self._runs.items()) if run.pending and run.error is None]
@@ -258,11 +270,11 @@ async def catch_up(run_id: UUID, cursor: int, batch: Batch | None) -> list[Store
 async def tail(run_id: UUID, *, after: int) -> AsyncIterator[list[StoredEvent]]:
     """A run's events after a number, then live, up to its terminal event; an empty list each HEARTBEAT_S of silence.
 
-    Ends at once, with nothing, when the run has ended and `after` is its last event.
+    Ends at once, with nothing, when the run has ended and `after` is its last event or beyond; ends too when the
+    server stops.
     """
     with hub.subscribe(topic_of_run(run_id)) as viewer:
         cursor = after
-        batch: Batch | None = None
         # Asked before the rows are read: a run that ends in between has its last events among them.
         has_ended = await threads.reading(_has_ended, run_id)
         fresh = await catch_up(run_id, cursor, None)
@@ -272,16 +284,16 @@ async def tail(run_id: UUID, *, after: int) -> AsyncIterator[list[StoredEvent]]:
             if fresh:
                 cursor = fresh[-1].seq
             yield fresh
-            if fresh and fresh[-1].is_terminal:
+            if (fresh and fresh[-1].is_terminal) or hub.is_closed:
                 return
-            fresh = []
-            while not fresh:
-                batch = await viewer.next()
-                if viewer.lagged:
-                    viewer.lagged, batch = False, None
-                fresh = await catch_up(run_id, cursor, batch)
-                if batch is None:
-                    break
+            batch = await viewer.next(timeout_s=HEARTBEAT_S)
+            if viewer.lagged:
+                viewer.lagged, batch = False, None
+            # A cursor beyond the end would otherwise wait for ever.
+            has_ended = batch is None and await threads.reading(_has_ended, run_id)
+            fresh = await catch_up(run_id, cursor, batch)
+            if has_ended and not fresh:
+                return
 
 
 def _has_ended(run_id: UUID) -> bool:

@@ -46,6 +46,10 @@ class Stopped(Exception):
     """The run was stopped while its file was written."""
 
 
+class CorruptExport(Exception):
+    """The stored file is not what was written."""
+
+
 # -- CSV -------------------------------------------------------------------------------------------------------------
 
 
@@ -226,5 +230,12 @@ async def file_chunks(file: File) -> AsyncIterator[bytes]:  # type: ignore[type-
 
 
 def opened(stored: ExportFile) -> File:  # type: ignore[type-arg]  # as above
-    """The file in the storage, open for reading. Raises FileNotFoundError."""
-    return storages["exports"].open(stored.path, "rb")
+    """The file in the storage, open for reading. Raises CorruptExport when it isn't there in its full size."""
+    try:
+        file = storages["exports"].open(stored.path, "rb")
+    except OSError as error:
+        raise CorruptExport("The stored file can't be read.") from error
+    if file.size != stored.n_bytes:
+        file.close()
+        raise CorruptExport("The stored file is not as long as it was when it was written.")
+    return file

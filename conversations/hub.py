@@ -73,12 +73,17 @@ class Subscription:
         self._waiting.append(batch)
         self._arrived.set()
 
+    def wake(self) -> None:
+        self._arrived.set()
+
     async def next(self, *, timeout_s: float = HEARTBEAT_S) -> Batch | None:
-        """The next batch, or None after `timeout_s` without one."""
-        if not self._waiting:
+        """The next batch, or None after `timeout_s` without one, or at once when the hub closes."""
+        if not self._waiting and not self._hub.is_closed:
             self._arrived.clear()
+            # Not wait_for: before Python 3.12 it may swallow a cancel that comes with the event.
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._arrived.wait(), timeout_s)
+                async with asyncio.timeout(timeout_s):
+                    await self._arrived.wait()
         return self._waiting.popleft() if self._waiting else None
 
 
@@ -99,6 +104,18 @@ class Hub:
 
     def __init__(self) -> None:
         self._viewers: dict[str, set[Subscription]] = {}
+        #: The server stops: viewers go, and come back to the next one.
+        self.is_closed = False
+
+    def open(self) -> None:
+        self.is_closed = False
+
+    def close(self) -> None:
+        """Wakes every viewer, so that streams end; uvicorn waits for them before it stops."""
+        self.is_closed = True
+        for viewers in self._viewers.values():
+            for viewer in viewers:
+                viewer.wake()
 
     def subscribe(self, topic: str) -> Subscription:
         return Subscription(self, topic)

@@ -15,6 +15,8 @@ MAX_BODY = 64 * 1024
 MAX_CONTEXT = 16 * 1024
 MAX_SESSION_NAME = 128
 MAX_KEY = 200
+#: Objects and lists within each other.
+MAX_DEPTH = 50
 
 
 def error_body(code: str, message: str, *, field: str | None = None) -> dict[str, Any]:
@@ -37,6 +39,7 @@ def parse(body: bytes, *, idempotency_key: str | None = None) -> Ask:
     """The request in a body. Raises InvalidRequest that names the first field that is wrong."""
     data = _object(body)
     for field, value in data.items():
+        check_text("a field's name", field)
         _check_texts(field, value)
     conversation_id, session_name = _session(data.get("session_id"))
     return Ask(
@@ -72,17 +75,19 @@ def _finite(text: str) -> float:
     return number
 
 
-def _check_texts(field: str, value: Any) -> None:
-    """NUL and lone surrogates are refused wherever they stand; the top-level field is named."""
+def _check_texts(field: str, value: Any, depth: int = 0) -> None:
+    """NUL and lone surrogates are refused wherever they stand, and so is nesting that would break whoever reads it."""
+    if depth > MAX_DEPTH:
+        raise InvalidRequest(field, f"“{field}” is nested more than {MAX_DEPTH} deep.")
     if isinstance(value, str):
         check_text(field, value)
     elif isinstance(value, Mapping):
         for key, inner in value.items():
             check_text(field, key)
-            _check_texts(field, inner)
+            _check_texts(field, inner, depth + 1)
     elif isinstance(value, list):
         for inner in value:
-            _check_texts(field, inner)
+            _check_texts(field, inner, depth + 1)
 
 
 def _text(data: Mapping[str, Any], field: str) -> str:

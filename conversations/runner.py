@@ -8,25 +8,25 @@ import os
 import socket
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 from uuid import UUID
 
 from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import AbstractBaseUser
 from django.core.files import locks
-from django.db import transaction
+from django.db import DatabaseError, transaction
 from django.utils import timezone
 from django.utils.module_loading import import_string
 
 from conversations import audit, runs, threads
 from conversations.event_log import EventWriter, LeaseLost
 from conversations.exports import RunExports
-from conversations.hub import Batch, Fence, StoredEvent, batch_of, hub
+from conversations.hub import Batch, StoredEvent, batch_of, hub
 from conversations.models import Conversation, Run
 from conversations.pipeline.engine import Engine
 from conversations.pipeline.orchestrator import Job, Orchestrator
@@ -36,6 +36,11 @@ logger = logging.getLogger(__name__)
 
 #: Seconds for which the expected durations are kept.
 _EXPECTED_AGE_S = 30.0
+#: Seconds between two tries of what a run can't go without, at first and at most.
+_FIRST_WAIT_S = 0.5
+_LONGEST_WAIT_S = 5.0
+
+T = TypeVar("T")
 
 
 # -- Submitting ------------------------------------------------------------------------------------------------------
@@ -120,6 +125,7 @@ class EmbeddedRunner:
         self._expected: dict[str, float] = {}
         self._expected_at = float("-inf")
         self._loop = asyncio.get_running_loop()
+        self._is_stopping = False
         self._writer.start()
 
     def take(self, started: Batch) -> None:
@@ -129,6 +135,11 @@ class EmbeddedRunner:
     def _take(self, started: Batch) -> None:
         hub.publish(started)
         self._spawn(started.run_id)
+
+    async def take_waiting(self) -> None:
+        """Starts what was stored while this process had no runner yet. A run that is taken twice is claimed once."""
+        for run_id in await threads.reading(runs.all_queued):
+            self._spawn(run_id)
 
     def _spawn(self, run_id: UUID) -> None:
         task = self._loop.create_task(self._run(run_id), name=f"run-{run_id}")
@@ -149,7 +160,9 @@ class EmbeddedRunner:
 
         False: nothing was done, because another owner has the run or an earlier one of the conversation still goes.
         """
-        claim = await threads.reading(lambda: runs.claim(run_id=run_id, owner=self.owner, engine=self._engine.name))
+        claim = await self._until_stored(
+            lambda: runs.claim(run_id=run_id, owner=self.owner, engine=self._engine.name), f"claim of run {run_id}"
+        )
         if claim is None:
             return False
         self._writer.open(claim.fence, last_seq=claim.run.last_seq)
@@ -157,14 +170,35 @@ class EmbeddedRunner:
             await self._orchestrate(claim)
         finally:
             self._writer.close(run_id)
-        following = await threads.reading(runs.next_queued, claim.fence.conversation_id)
+        following = await self._until_stored(
+            lambda: runs.next_queued(claim.fence.conversation_id), f"look for the run after {run_id}"
+        )
         if following is not None:
             self._spawn(following)
         return True
 
     async def _orchestrate(self, claim: runs.Claim) -> None:
+        """The run's way to its end, whatever happens on it."""
+        try:
+            await (await self._orchestrator(claim)).run()
+        except LeaseLost:
+            logger.warning("Run %s has another owner now", claim.run.pk)
+        except asyncio.CancelledError:
+            if self._is_stopping:
+                # What was recorded is still stored; the next start ends the run.
+                with suppress(Exception):
+                    await self._writer.flush(claim.run.pk)
+                raise
+            logger.exception("Run %s was cancelled from within", claim.run.pk)
+            await self._abandon(claim, code="internal_error", message="The work on this request broke off.")
+        except Exception:
+            logger.exception("The events of run %s could not be stored", claim.run.pk)
+            message = "The server could not store this run's results. The server's log has the details."
+            await self._abandon(claim, code="storage_failed", message=message)
+
+    async def _orchestrator(self, claim: runs.Claim) -> Orchestrator:
         run = claim.run
-        orchestrator = Orchestrator(
+        return Orchestrator(
             job=Job(
                 run_id=str(run.pk),
                 user_id=run.user_id,
@@ -178,23 +212,31 @@ class EmbeddedRunner:
             registry=registry,
             journal=runs.RunJournal(self._writer, claim.fence),
             exports=RunExports(run=run, user=run.user),
-            in_thread=threads.working,
+            in_thread=threads.thinking,
+            tool_thread=threads.working,
             now=timezone.now,
         )
-        try:
-            await orchestrator.run()
-        except LeaseLost:
-            logger.warning("Run %s has another owner now", run.pk)
-        except Exception:
-            logger.exception("The events of run %s could not be stored", run.pk)
-            await self._abandon(run, claim.fence)
 
-    async def _abandon(self, run: Run, fence: Fence) -> None:
+    async def _abandon(self, claim: runs.Claim, *, code: str, message: str) -> None:
         """The run's own way to its end is broken: ends it by a write of its own."""
-        message = "The server could not store this run's results. The server's log has the details."
-        ending = await threads.reading(lambda: runs.abandon(run=run, code="storage_failed", message=message))
+        with suppress(Exception):  # What was recorded before goes first, if it can be stored at all.
+            await self._writer.flush(claim.run.pk)
+        ending = await self._until_stored(
+            lambda: runs.abandon(run=claim.run, code=code, message=message), f"end of run {claim.run.pk}"
+        )
         if ending:
-            hub.publish(batch_of(fence, ending))
+            hub.publish(batch_of(claim.fence, ending))
+
+    async def _until_stored(self, work: Callable[[], T], what: str) -> T:
+        """Does database work that no run can go without, again and again while the database can't."""
+        wait_s = _FIRST_WAIT_S
+        while True:
+            try:
+                return await threads.reading(work)
+            except DatabaseError:
+                logger.exception("The %s failed; trying again in %.1f s", what, wait_s)
+            await asyncio.sleep(wait_s)
+            wait_s = min(2 * wait_s, _LONGEST_WAIT_S)
 
     async def _expected_ms(self) -> dict[str, float]:
         if time.monotonic() - self._expected_at > _EXPECTED_AGE_S:
@@ -204,6 +246,7 @@ class EmbeddedRunner:
 
     async def stop(self) -> None:
         """Stops every run where it is, stores what was recorded, ends the writer. The runs' rows stay `running`."""
+        self._is_stopping = True
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
@@ -249,7 +292,9 @@ async def _start() -> None:
     n_left = await threads.reading(runs.abandon_interrupted)
     if n_left:
         logger.warning("%d runs were left unfinished by a server that stopped; they are marked as interrupted", n_left)
+    hub.open()
     current = EmbeddedRunner(max_runs=settings.OPSCHAT_MAX_RUNS, engine=engine())
+    await current.take_waiting()
 
 
 async def stop() -> None:
@@ -258,6 +303,7 @@ async def stop() -> None:
     if current is None:
         return
     runner, current = current, None
+    hub.close()
     await runner.stop()
     if _lock is not None:
         with suppress(OSError):

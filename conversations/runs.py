@@ -173,6 +173,13 @@ def next_queued(conversation_id: UUID) -> UUID | None:
     return run
 
 
+def all_queued() -> list[UUID]:
+    """Every waiting run, oldest first."""
+    return list(
+        Run.objects.filter(status=Run.Status.QUEUED).order_by("created_at", "position").values_list("pk", flat=True)
+    )
+
+
 def expected_durations() -> dict[str, float]:
     """Stage letter -> median milliseconds of its newest completed stage runs; stages without history are absent."""
     found: dict[str, float] = {}
@@ -268,7 +275,7 @@ def _fail(run_id: UUID, event: Failed) -> None:
     Message.objects.filter(answered_run=run_id).update(text=event.message)
     Run.objects.filter(pk=run_id).update(
         status=Run.Status.FAILED,
-        error_code=event.error["code"],
+        error_code=event.error["code"][:40],
         error_message=event.error["message"],
         finished_at=timezone.now(),
         total_duration_ms=event.total_duration_ms,

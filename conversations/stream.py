@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
@@ -24,13 +25,15 @@ from conversations import audit, event_log, requests, runner, runs, threads, tok
 from conversations.hub import StoredEvent
 from conversations.models import Conversation, Run
 
+logger = logging.getLogger(__name__)
+
 Scope = Mapping[str, Any]
 Message = dict[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
 _NUMBER = re.compile(r"[0-9]{1,9}")
-_FOLLOW = re.compile(r"/pipeline/runs/([0-9a-fA-F-]{36})/stream")
+_FOLLOW = re.compile(r"/pipeline/runs/([0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12})/stream")
 _KEEP_ALIVE = b": keep-alive\n\n"
 _NO_STORE = [(b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff")]
 _SSE = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"x-accel-buffering", b"no"), *_NO_STORE]
@@ -53,18 +56,41 @@ def handles(path: str) -> bool:
 
 async def application(scope: Scope, receive: Receive, send: Send) -> None:
     """The ASGI application."""
+    answer = _Answer(send)
     try:
-        _check_host(scope)
-        if followed := _FOLLOW.fullmatch(scope["path"]):
-            _check_method(scope, "GET")
-            await _with_session(dict(scope, run_id=UUID(followed[1])), receive, send)
-        else:
-            _check_method(scope, "POST")
-            await _ask(scope, receive, send)
+        await _handle(scope, receive, answer)
     except ApiError as error:
         await _send_json(send, error.status, error.body, error.headers)
     except _ClientGone:
         pass
+    except Exception:
+        logger.exception("%s %s failed", scope["method"], scope["path"])
+        if answer.has_begun:
+            raise  # The server ends the connection; an answer can't be begun twice.
+        body = requests.error_body("internal_error", "Something went wrong; the server's log has it.")
+        await _send_json(send, 500, body)
+
+
+class _Answer:
+    """`send`, and whether anything has been sent."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self.has_begun = False
+
+    async def __call__(self, message: Message) -> None:
+        self.has_begun = True
+        await self._send(message)
+
+
+async def _handle(scope: Scope, receive: Receive, send: Send) -> None:
+    _check_host(scope)
+    if followed := _FOLLOW.fullmatch(scope["path"]):
+        _check_method(scope, "GET")
+        await _with_session(dict(scope, run_id=UUID(followed[1])), receive, send)
+    else:
+        _check_method(scope, "POST")
+        await _ask(scope, receive, send)
 
 
 class _ClientGone(Exception):
@@ -162,7 +188,10 @@ async def _answer(send: Send, run_id: UUID) -> None:
 
 
 def _summary(run_id: UUID) -> dict[str, Any]:
-    return runs.summary(Run.objects.select_related("ask", "answer").get(pk=run_id))
+    run = Run.objects.select_related("ask", "answer").get(pk=run_id)
+    if not run.is_finished:
+        raise ApiError(503, "stopping", f"The server stops. Ask it for run {run_id} when it is back.", retry_after="5")
+    return runs.summary(run)
 
 
 # -- Following -------------------------------------------------------------------------------------------------------

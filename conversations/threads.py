@@ -41,5 +41,7 @@ def _clean(function: Callable[..., T], args: tuple[Any, ...]) -> T:
 reading = Threads("opschat-read", size=4)
 #: The tools' queries and the exports they fill; may take minutes.
 working = Threads("opschat-work", size=8)
+#: Understanding a request: milliseconds of Python each, but never on the event loop and never behind a long export.
+thinking = Threads("opschat-think", size=2)
 #: Every write of events: one thread, so that batches of this process never wait for each other's locks.
 writing = Threads("opschat-write", size=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from typing import Any
 from uuid import UUID
@@ -23,6 +24,10 @@ from conversations.models import Conversation, Message, Run
 from conversations.requests import error_body
 
 _THEME_AGE_S = 365 * 24 * 3600
+#: Runs that a conversation's page shows, and that "earlier messages" adds.
+_RUNS_A_PAGE = 50
+_MOST_RUNS = 2000
+_NUMBER = re.compile(r"[0-9]{1,6}")
 
 
 @require_safe
@@ -35,11 +40,11 @@ def home(request: HttpRequest) -> HttpResponseBase:
 @require_POST
 def conversations(request: HttpRequest) -> HttpResponseBase:
     """Opens a conversation: with the text as its first message, or an empty one."""
-    if request.POST.get("text", "").strip():
-        conversation = runs.open_conversation(owner=_user(request))
-        return messages(request, conversation.pk)
     empty = Conversation.objects.owned_by(request.user).filter(n_messages=0, session_name=None).first()
-    return redirect("conversation", (empty or runs.open_conversation(owner=_user(request))).pk)
+    conversation = empty or runs.open_conversation(owner=_user(request))
+    if request.POST.get("text", "").strip():
+        return messages(request, conversation.pk)
+    return redirect("conversation", conversation.pk)
 
 
 @require_safe
@@ -64,7 +69,8 @@ def messages(request: HttpRequest, conversation_id: UUID) -> HttpResponseBase:
         response["Retry-After"] = str(error.retry_after_s)
         return response
     if "HX-Request" in request.headers:
-        return HttpResponse(fragments.new_run_frame(RunState.of_runs([run])[0]))
+        # As it was stored: the socket draws the rest, and two that draw from different points would write twice.
+        return HttpResponse(fragments.new_run_frame(RunState.just_stored(run)))
     return HttpResponseRedirect(f"{_address(run)}#message-{run.answer_id}")
 
 
@@ -93,13 +99,16 @@ def _refused(request: HttpRequest, conversation: Conversation, error: str, *, st
 
 
 def _page(request: HttpRequest, conversation: Conversation, *, status: int = 200, **context: Any) -> HttpResponse:
-    states = RunState.of_runs(Run.objects.filter(conversation=conversation).order_by("position"))
+    n_runs = _wanted_runs(request)
+    newest = list(Run.objects.filter(conversation=conversation).order_by("-position")[: n_runs + 1])
+    states = RunState.of_runs(newest[:n_runs][::-1])
     is_owner = conversation.owner_id == request.user.pk
     context |= {
         "conversation": conversation,
         "is_owner": is_owner,
         "runs": [fragments.article(state) for state in states],
         "unfinished": next((state for state in states if not state.is_finished), None),
+        "earlier": n_runs + _RUNS_A_PAGE if len(newest) > n_runs else None,
         "history": fragments.history(request.user, conversation.pk),
         "client_id": uuid.uuid4(),
     }
@@ -109,6 +118,12 @@ def _page(request: HttpRequest, conversation: Conversation, *, status: int = 200
     # The page is as old as its newest event: going back must not show an older one.
     response["Cache-Control"] = "no-store"
     return response
+
+
+def _wanted_runs(request: HttpRequest) -> int:
+    """How many of the newest runs the page shows: `?runs=`, at least one page of them."""
+    asked = request.GET.get("runs", "")
+    return min(max(int(asked), _RUNS_A_PAGE), _MOST_RUNS) if _NUMBER.fullmatch(asked) else _RUNS_A_PAGE
 
 
 @require_safe

@@ -38,10 +38,10 @@ class Accounts:
 
 def check_allowed() -> None:
     """Raises Refused where others could reach accounts with a printed password."""
-    if settings.DEMO_FORCE:
-        return
     if settings.PRODUCTION:
         raise Refused("Demo accounts are not made in production. Start with DEMO=0 and use createsuperuser.")
+    if settings.DEMO_FORCE:
+        return
     if not _is_loopback(settings.HOST):
         raise Refused(
             f"HOST={settings.HOST} can be reached by others: no demo accounts are made. Start with DEMO=0 and use "

@@ -5,7 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import signal
 import sys
+import threading
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "opschat.settings")
@@ -15,6 +19,7 @@ from django.core.asgi import get_asgi_application
 _django = get_asgi_application()
 
 from conversations import runner  # noqa: E402  needs Django set up
+from conversations.hub import hub  # noqa: E402
 from conversations.routing import protocols  # noqa: E402
 
 logger = logging.getLogger("conversations")
@@ -35,6 +40,7 @@ async def _lifespan(receive: Any, send: Any) -> None:
         if message["type"] == "lifespan.startup":
             try:
                 await runner.start()
+                _end_streams_on_signal()
             except Exception as error:
                 # uvicorn shows the message and exits; the traceback says where.
                 logger.critical("The server can't execute requests and stops", exc_info=True)
@@ -45,6 +51,22 @@ async def _lifespan(receive: Any, send: Any) -> None:
             await runner.stop()
             await send({"type": "lifespan.shutdown.complete"})
             return
+
+
+def _end_streams_on_signal() -> None:
+    """uvicorn first waits for every open stream, then tells the lifespan: streams have to end when the signal comes."""
+    loop = asyncio.get_running_loop()
+    if threading.current_thread() is not threading.main_thread():
+        return
+    for number in (signal.SIGTERM, signal.SIGINT):
+        server = signal.getsignal(number)
+        if callable(server):
+            signal.signal(number, partial(_stop_asked, loop, server))
+
+
+def _stop_asked(loop: asyncio.AbstractEventLoop, server: Callable[[int, Any], Any], number: int, frame: Any) -> None:
+    loop.call_soon_threadsafe(hub.close)
+    server(number, frame)
 
 
 def _hook_into_reactor() -> None:

@@ -10,6 +10,7 @@ from django.contrib.auth.hashers import make_password
 from django.contrib.auth.models import Permission, User
 
 from conversations import runner
+from conversations.hub import hub
 from conversations.pipeline.tools import registry
 from conversations.runner import EmbeddedRunner
 from tests.engines import DictatedEngine, ToyTool
@@ -58,6 +59,7 @@ def toy_tool() -> None:
 async def running(transactional_db: None, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[EmbeddedRunner]:
     """This process's runner, as a server has it, with an engine that the requests dictate."""
     engine = DictatedEngine()
+    hub.open()
     embedded = EmbeddedRunner(max_runs=settings.OPSCHAT_MAX_RUNS, engine=engine)
     monkeypatch.setattr(runner, "current", embedded)
     yield embedded

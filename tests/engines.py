@@ -30,7 +30,8 @@ from conversations.pipeline.tools import (
 
 
 class DictatedEngine:
-    """Reads lines: `rows N`, `count N`, `refuse`, `break` (tool calls), `plan`, `fail X` (raise in stage X), `wait`.
+    """Reads lines: `rows N`, `count N`, `refuse`, `break` (tool calls), `plan`, `fail X` (raise in stage X),
+    `break off X` (a CancelledError that nobody sent), `wait`.
 
     Every other line is said as it stands. `wait` holds the answer until `go` is set.
     """
@@ -74,6 +75,8 @@ class DictatedEngine:
         await self.go.wait()
 
     def _maybe_fail(self, request: Request, stage: str) -> None:
+        if f"break off {stage}" in request.text.split("\n"):
+            raise asyncio.CancelledError
         if f"fail {stage}" in request.text.split("\n"):
             raise RuntimeError(f"secret path /etc/{stage}")
 
@@ -117,4 +120,8 @@ def _command(line: str) -> dict[str, Any] | None:
         return {"kind": word, "n": int(number)}
     if line in ("refuse", "break"):
         return {"kind": line, "n": 0}
-    return {"kind": "other"} if line in ("plan", "wait", "no ending") or word == "fail" else None
+    return (
+        {"kind": "other"}
+        if line in ("plan", "wait", "no ending") or word == "fail" or line.startswith("break off")
+        else None
+    )

@@ -157,10 +157,13 @@ async def test_expired_and_deleted_exports_are_410(alice: User, running: Embedde
         assert (answer.status, answer.error["code"]) == (410, "gone")
 
 
-async def test_a_missing_file_is_said_and_audited(alice: User, running: EmbeddedRunner) -> None:
+@pytest.mark.parametrize("is_there", [True, False])
+async def test_a_missing_or_shortened_file_is_said_and_audited(
+    alice: User, running: EmbeddedRunner, is_there: bool
+) -> None:
     export = await exported(alice)
     for path in stored_files():
-        path.unlink()
+        path.write_bytes(b"n,text") if is_there else path.unlink()
     answer = await call("GET", f"/exports/{export.pk}/", cookie=await cookie_of(alice))
     assert (answer.status, answer.error["code"]) == (500, "corrupt_export")
     assert (await threads.reading(lambda: AuditEntry.objects.get(action="export.download"))).outcome == "failed"

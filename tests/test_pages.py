@@ -311,3 +311,18 @@ def test_a_broken_server_says_so_in_style(alice: User, signed_in: SignedIn, sett
     assert response.status_code == 500
     assert "Something broke on this server" in response.text
     assert client.get("/", follow=True).json()["error"]["code"] == "internal_error"
+
+
+def test_a_long_conversation_shows_its_newest_messages_first(
+    alice: User, hers: Conversation, signed_in: SignedIn
+) -> None:
+    for n in range(52):
+        answered(alice, f"Answer {n}.", conversation=hers)
+    client = signed_in(alice)
+    page = client.get(f"/conversations/{hers.pk}/").text
+    assert "Answer 1." not in page
+    assert "Answer 51." in page
+    assert "?runs=100" in page
+    everything = client.get(f"/conversations/{hers.pk}/?runs=100").text
+    assert "Answer 0." in everything
+    assert "Earlier messages" not in everything

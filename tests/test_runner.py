@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 from itertools import pairwise
 from typing import Any
+from uuid import UUID
 
 import pytest
 from django.contrib.auth.models import User
-from django.db import DatabaseError
+from django.db import DatabaseError, OperationalError
 
 from conversations import event_log, runner, runs, threads
 from conversations.event_log import EventWriter, LeaseLost
-from conversations.hub import StoredEvent, hub
+from conversations.hub import Batch, StoredEvent, hub
 from conversations.models import AuditEntry, Conversation, Message, Run, RunEvent, StageRun
 from conversations.pipeline.events import TERMINAL, Failed, Token
 from conversations.runner import EmbeddedRunner
@@ -93,6 +94,7 @@ async def test_runs_of_one_conversation_go_one_at_a_time_in_order(alice: User, r
 
 async def test_no_more_than_the_most_run_at_once(alice: User, transactional_db: None, monkeypatch: Any) -> None:
     engine = DictatedEngine()
+    hub.open()
     embedded = EmbeddedRunner(max_runs=2, engine=engine)
     monkeypatch.setattr(runner, "current", embedded)
     all_runs = [await submitted(alice, "wait\nHi") for _ in range(4)]
@@ -233,3 +235,95 @@ async def test_messages_stand_in_the_order_of_asking(alice: User, running: Embed
     await ended(await submitted(alice, "Two", conversation))
     texts = await threads.reading(lambda: list(Message.objects.values_list("position", "role", "text")))
     assert texts == [(1, "ask", "One"), (2, "answer", "One\n"), (3, "ask", "Two"), (4, "answer", "Two\n")]
+
+
+async def test_a_run_ends_when_the_database_is_back(
+    alice: User, running: EmbeddedRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The end of the run, and the one after it, wait for the database; here it fails twice each."""
+    failures = {"abandon": 2, "next_queued": 2, "claim": 2}
+
+    def failing(name: str, real: Any) -> Any:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            if failures[name]:
+                failures[name] -= 1
+                raise OperationalError("disk I/O error")
+            return real(*args, **kwargs)
+
+        return call
+
+    def full(*_: Any) -> None:
+        raise DatabaseError("disk full")
+
+    monkeypatch.setattr(runner, "_FIRST_WAIT_S", 0.01)
+    for name in failures:
+        monkeypatch.setattr(runs, name, failing(name, getattr(runs, name)))
+    with monkeypatch.context() as broken:
+        broken.setattr(runs, "_succeed", full)
+        first = await submitted(alice, "Hi")
+        conversation = await threads.reading(lambda: Conversation.objects.get(pk=first.conversation_id))
+        await ended(first)
+    second = await submitted(alice, "Hi again", conversation)
+    await ended(second)
+    assert ((await read(first)).status, (await read(second)).status) == ("failed", "succeeded")
+    assert failures == {"abandon": 0, "next_queued": 0, "claim": 0}
+
+
+async def test_what_was_recorded_before_the_stop_is_stored(alice: User, running: EmbeddedRunner) -> None:
+    run = await submitted(alice, "Said before.\nwait")
+    async for batch in event_log.tail(run.pk, after=0):
+        if any(isinstance(s.event, Token) for s in batch):
+            break
+    engine_of(running).go.set()
+    await asyncio.sleep(0)
+    await running.stop()
+    await threads.reading(runs.abandon_interrupted)
+    events = await ended(run)
+    assert [s.seq for s in events] == list(range(1, len(events) + 1))
+    assert events[-1].is_terminal
+
+
+async def test_a_run_stored_before_the_runner_was_there_is_taken(alice: User, transactional_db: None) -> None:
+    run = await submitted(alice, "Hi")
+    embedded = EmbeddedRunner(max_runs=2, engine=DictatedEngine())
+    hub.open()
+    await embedded.take_waiting()
+    assert (await ended(run))[-1].event.type == "complete"
+    await embedded.stop()
+
+
+@pytest.mark.parametrize("n_turns", range(4))
+async def test_a_viewer_is_cancelled_whenever_it_is_asked_to(alice: User, n_turns: int) -> None:
+    async def follow() -> None:
+        with hub.subscribe("topic") as viewer:
+            while True:
+                await viewer.next()
+
+    hub.open()
+    following = asyncio.create_task(follow())
+    await asyncio.sleep(0)
+    for viewer in hub._viewers["topic"]:
+        viewer.put(Batch(run_id=UUID(int=1), conversation_id=UUID(int=2), user_id=1, events=()))
+    for _ in range(n_turns):
+        await asyncio.sleep(0)
+    following.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.wait_for(following, 2)
+
+
+async def test_streams_end_when_the_server_stops(alice: User, running: EmbeddedRunner) -> None:
+    run = await submitted(alice, "wait\nHi")
+    stream = event_log.tail(run.pk, after=0)
+    await anext(stream)
+    hub.close()
+    async with asyncio.timeout(2):
+        assert all(not stored.is_terminal for batch in [b async for b in stream] for stored in batch)
+
+
+async def test_a_cursor_beyond_the_end_ends_with_the_run(
+    alice: User, running: EmbeddedRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(event_log, "HEARTBEAT_S", 0.01)
+    run = await submitted(alice, "Hi")
+    async with asyncio.timeout(5):
+        assert [s async for batch in event_log.tail(run.pk, after=999) for s in batch] == []

@@ -11,7 +11,8 @@ import pytest
 from channels.testing import WebsocketCommunicator
 from django.contrib.auth.models import User
 
-from conversations import runner, runs, threads
+from conversations import consumers, fragments, runner, runs, threads
+from conversations.hub import hub
 from conversations.models import Conversation, Run
 from conversations.runner import EmbeddedRunner
 from tests.calls import cookie_of, socket
@@ -152,3 +153,37 @@ async def test_another_site_is_not_let_in(alice: User, transactional_db: None) -
     )
     connected, _ = await viewer.connect(timeout=5)
     assert not connected
+
+
+async def test_a_cursor_that_is_none_is_passed_over(alice: User, running: EmbeddedRunner) -> None:
+    conversation = await conversation_of(alice)
+    async with watching(conversation, alice, f"{'-' * 36}:1,x:y") as viewer:
+        run = await submitted(conversation, alice, "Hi")
+        await frames_to_the_end(viewer, run)
+
+
+async def test_a_socket_that_fails_is_closed(
+    alice: User, running: EmbeddedRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any) -> str:
+        raise RuntimeError("template")
+
+    monkeypatch.setattr(fragments, "new_run_frame", broken)
+    conversation = await conversation_of(alice)
+    viewer = socket(f"/ws/conversations/{conversation.pk}/", cookie=await cookie_of(alice))
+    await viewer.connect(timeout=5)
+    await submitted(conversation, alice, "Hi")
+    assert await viewer.receive_output(timeout=5) == {"type": "websocket.close", "code": 4500}
+
+
+async def test_a_quiet_socket_beats_and_looks_at_the_rows(
+    alice: User, running: EmbeddedRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(consumers, "HEARTBEAT_S", 0.05)
+    monkeypatch.setattr(hub, "publish", lambda _: None)
+    conversation = await conversation_of(alice)
+    async with watching(conversation, alice) as viewer:
+        assert await viewer.receive_from(timeout=5) == "<!--hb-->"
+        run = await submitted(conversation, alice, "Hi")
+        frames = await frames_to_the_end(viewer, run)
+    assert "data-run-status" in frames[-1]

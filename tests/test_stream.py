@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import User
 
-from conversations import threads, tokens
+from conversations import runner, threads, tokens
 from conversations.models import ApiToken, Conversation, Run, RunEvent
 from conversations.runner import EmbeddedRunner
 from tests.calls import Answer, ask, call, calling, cookie_of, parse_events, token_of
@@ -152,6 +152,8 @@ async def test_expired_revoked_and_inactive_tokens_are_401(alice: User, bob: Use
         (b'{"request": "Hi", "context": []}', "context"),
         (b'{"request": "Hi", "context": {"a": ["\\u0000"]}}', "context"),
         (json.dumps({"request": "Hi", "context": {"a": "x" * 17_000}}).encode(), "context"),
+        (b'{"request": "Hi", "context": {"a": ' + b"[" * 60 + b"]" * 60 + b"}}", "context"),
+        (b'{"request": "Hi", "a\\u0000b": 1}', "a field's name"),
         (b'{"request": "Hi", "session_id": 5}', "session_id"),
         (json.dumps({"request": "Hi", "session_id": "x" * 129}).encode(), "session_id"),
         (b'{"request": "Hi", "user_id": "\\u0000"}', "user_id"),
@@ -243,3 +245,20 @@ async def test_nothing_of_a_run_is_stored_twice(alice: User, running: EmbeddedRu
     await ask(alice, "rows 1\nHi")
     kinds = await threads.reading(lambda: list(RunEvent.objects.values_list("seq", flat=True)))
     assert kinds == sorted(set(kinds))
+
+
+async def test_an_address_that_is_nearly_one_is_404(alice: User, transactional_db: None) -> None:
+    answer = await call("GET", f"/pipeline/runs/{'-' * 36}/stream", authorization=f"Bearer {await token_of(alice)}")
+    assert (answer.status, answer.error["code"]) == (404, "not_found")
+
+
+async def test_a_broken_server_says_so_in_the_contracts_form(
+    alice: User, transactional_db: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any, **__: Any) -> None:
+        raise RuntimeError("secret")
+
+    monkeypatch.setattr(runner, "submit", broken)
+    answer = await post(alice, {"request": "Hi"})
+    assert (answer.status, answer.error["code"]) == (500, "internal_error")
+    assert b"secret" not in answer.body

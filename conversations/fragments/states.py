@@ -89,6 +89,13 @@ class RunState:
         return [cls._finished(run) if run.is_finished else cls._replayed(run, log[run.pk]) for run in rows]
 
     @classmethod
+    def just_stored(cls, run: Run) -> Self:
+        """The run as its first event tells it, however far it is: the rest comes from who follows the events."""
+        state = cls._blank(run)
+        state.seq = 1
+        return state
+
+    @classmethod
     def _blank(cls, run: Run) -> Self:
         return cls(
             run_id=run.pk,

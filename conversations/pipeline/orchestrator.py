@@ -96,6 +96,7 @@ class Orchestrator:
         journal: Journal,
         exports: ExportSink,
         in_thread: InThread,
+        tool_thread: InThread,
         now: Callable[[], datetime],
     ) -> None:
         self.job = job
@@ -104,6 +105,7 @@ class Orchestrator:
         self.journal = journal
         self.exports = exports
         self.in_thread = in_thread
+        self.tool_thread = tool_thread
         self.now = now
         self.answer = Answer(journal)
         self.durations: dict[str, float] = {}
@@ -186,7 +188,7 @@ class Orchestrator:
 
         tool = self.registry.tool(call.tool)
         context = ToolContext(
-            user_id=self.job.user_id, now=self.now(), progress=_threadsafe(progress), in_thread=self.in_thread
+            user_id=self.job.user_id, now=self.now(), progress=_threadsafe(progress), in_thread=self.tool_thread
         )
         result = await tool.run(call.arguments, context)
         if isinstance(result, TableResult):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import Any, Protocol
 
@@ -81,7 +82,7 @@ class Stage:
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
         if error is None:
             self._end("completed", "done")
-        elif isinstance(error, Exception):
+        elif isinstance(error, Exception) or _broke_off(error):
             failure = self._failure(error)
             self._end("failed", failure.message)
             raise failure from error
@@ -102,7 +103,7 @@ class Stage:
         )
         self.journal.record(event, stage_output=self.output)
 
-    def _failure(self, error: Exception) -> StageFailed:
+    def _failure(self, error: BaseException) -> StageFailed:
         """What the user is told: a tool's own words, else only where it happened; the log has the rest."""
         if isinstance(error, StageFailed):
             return error
@@ -110,3 +111,9 @@ class Stage:
             return StageFailed(self.letter, error.code, str(error))
         text = f"Something went wrong in {STAGES[self.letter]}. The server's log has the details of this run."
         return StageFailed(self.letter, "internal_error", text)
+
+
+def _broke_off(error: BaseException) -> bool:
+    """A CancelledError that nobody sent to this task: something inside was cancelled, and that is a failure."""
+    task = asyncio.current_task()
+    return isinstance(error, asyncio.CancelledError) and task is not None and not task.cancelling()

@@ -96,6 +96,7 @@ async def passed(text: str) -> tuple[Recorder, MemorySink]:
         journal=journal,
         exports=sink,
         in_thread=in_thread,
+        tool_thread=in_thread,
         now=lambda: NOW,
     ).run()
     return journal, sink
@@ -193,6 +194,13 @@ async def test_whatever_raises_ends_the_run_in_one_error(stage: str, caplog: pyt
     assert failed.error["code"] == ("toy_broken" if stage == "E" else "internal_error")
     assert failed.message == journal.text
     assert failed.total_duration_ms == 2000
+
+
+async def test_a_cancel_from_within_is_a_failure_of_the_stage() -> None:
+    journal, _ = await passed("So far.\nbreak off D")
+    failed = journal.events[-1]
+    assert isinstance(failed, Failed)
+    assert (failed.stage, failed.message) == ("D", "So far.\n")
 
 
 async def test_an_engine_that_says_nothing_is_an_error() -> None:

@@ -113,6 +113,27 @@ def test_it_stops_cleanly_with_an_open_stream_and_socket(server: Server) -> None
         server.stop()  # asserts status 0
 
 
+def test_uvicorn_ends_open_streams_when_it_is_asked_to_stop(tmp_path: Path) -> None:
+    settings = {"DJANGO_SETTINGS_MODULE": "tests.settings_dictated"}
+    server = Server(folder=tmp_path / "server", variables=settings)
+    server.folder.mkdir()
+    server.manage("migrate", "-v0")
+    server.manage("seed_demo")
+    command = ["-m", "uvicorn", "--port", str(server.port), "--log-level", "warning", "opschat.asgi:application"]
+    process = subprocess.Popen([sys.executable, *command], cwd=ROOT, env=server.environment)
+    try:
+        with api_of(server) as api:
+            answered(api)
+            with api.stream("POST", "/pipeline/stream", json={"request": "wait\nHi"}) as answer:
+                pieces = answer.iter_bytes()
+                next(pieces)
+                process.terminate()
+                assert b'"complete"' not in b"".join(pieces)
+    finally:
+        process.terminate()
+        process.wait(timeout=10)
+
+
 def test_a_second_server_on_the_same_data_says_so_and_ends(server: Server) -> None:
     second = subprocess.run(
         [sys.executable, "manage.py", "serve"],

@@ -259,7 +259,7 @@
       isAtEnd = true;
       changed();
     } else if (![400, 422, 429].includes(xhr.status)) {
-      showError(xhr.status === 403 ? "You are signed out. Reload the page; your draft is kept."
+      showError([401, 403].includes(xhr.status) ? "You are signed out. Reload the page; your draft is kept."
         : "The message could not be sent. It is kept here: try again.");
     } else {
       byId("live-errors").textContent = byId("composer-error")?.textContent.trim() ?? "";
