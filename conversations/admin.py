@@ -126,6 +126,7 @@ class ConversationAdmin(ReadOnlyAdmin):
 @admin.register(Run)
 class RunAdmin(ReadOnlyAdmin):
     list_display = ("id", "ask_text", "status", "user", "engine", "created_at", "total_duration_ms")
+    ordering = ("-created_at",)
     list_select_related = ("user", "ask")
     list_filter = ("status", "created_at", "user")
     search_fields = ("ask__text", "answer__text")
@@ -156,6 +157,7 @@ class RunAdmin(ReadOnlyAdmin):
 @admin.register(StageRun)
 class StageRunAdmin(ReadOnlyAdmin):
     list_display = ("stage", "run", "attempt", "status", "started_at", "duration_ms")
+    ordering = ("-started_at",)
     list_filter = ("stage", "status", "started_at")
     fields = (
         "run_link",

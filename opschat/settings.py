@@ -17,6 +17,7 @@ VERSION = "0.1.0"
 
 #: Database and exports.
 DATA_DIR = Path(env.str("OPSCHAT_DATA_DIR", default=str(BASE_DIR / ".data"))).expanduser().absolute()
+DATA_DIR.mkdir(parents=True, exist_ok=True)
 DEBUG = env.bool("OPSCHAT_DEBUG", default=False)
 
 #: The address people open. `https://…` switches production on: secure cookies, HSTS, refusal of demo and weak set-ups.
@@ -31,7 +32,6 @@ def _secret_key() -> str:
         return str(key)
     if PRODUCTION:
         raise ImproperlyConfigured("Set OPSCHAT_SECRET_KEY: 50 random characters or more.")
-    DATA_DIR.mkdir(parents=True, exist_ok=True)
     path = DATA_DIR / "secret_key"
     try:
         with path.open("x", encoding="ascii") as file:

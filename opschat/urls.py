@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from django.contrib import admin
+from django.contrib.auth.decorators import login_not_required
 from django.contrib.auth.views import LoginView, LogoutView
+from django.templatetags.static import static
 from django.urls import include, path
+from django.views.generic import RedirectView
 
 handler404 = "conversations.views.not_found"
 handler500 = "conversations.views.server_error"
@@ -14,4 +17,6 @@ urlpatterns = [
     path("accounts/login/", LoginView.as_view(redirect_authenticated_user=True), name="login"),
     path("accounts/logout/", LogoutView.as_view(), name="logout"),
     path("admin/", admin.site.urls),
+    # Asked for by browsers on pages that name no icon, as the admin's.
+    path("favicon.ico", login_not_required(RedirectView.as_view(url=static("conversations/favicon.svg")))),
 ]

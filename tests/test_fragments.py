@@ -257,6 +257,14 @@ def test_what_was_understood_and_what_was_not_used_is_said(alice: User) -> None:
     assert "<q>&lt;pls&gt;</q>" in html
 
 
+def test_a_word_that_the_answer_names_as_unused_is_not_named_twice(alice: User) -> None:
+    run = answered(alice, "Not used: dell.", response={"unused_words": ["dell", "asap"]})
+    (state,) = RunState.of_runs([run])
+    drawn = fragments.article(state)
+    assert "<q>asap</q>" in drawn
+    assert "<q>dell</q>" not in drawn
+
+
 def test_small_talk_shows_no_chips(alice: User) -> None:
     assert "understood-" not in drawn_answer(answered(alice, "Hello!"))
 

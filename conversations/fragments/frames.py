@@ -19,7 +19,7 @@ from conversations.fragments.blocks import blocks_of
 from conversations.fragments.page import history
 from conversations.fragments.quantities import duration
 from conversations.fragments.states import Mark, RunState, StageState
-from conversations.fragments.understood import chips
+from conversations.fragments.understood import chips, unused_words
 from conversations.models import Conversation, Run
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def _answer(state: RunState, *, oob: str = "") -> SafeString:
         state.read_rows()
     if state.is_finished:
         parts: dict[str, Any] = {"blocks": blocks_of(state.answer, state.exports)}
-        parts |= {"chips": chips(state.response), "unused_words": state.response.get("unused_words", ())}
+        parts |= {"chips": chips(state.response), "unused_words": unused_words(state.response, state.text)}
     else:
         frozen = markdown.frozen_length(state.text)
         parts = {

@@ -37,6 +37,11 @@ def chips(response: Mapping[str, Any]) -> list[Chip]:
     return list(_chips(response.get("understood") or {}))
 
 
+def unused_words(response: Mapping[str, Any], answer: str) -> list[str]:
+    """The words that the engine did not use and that the answer doesn't name either: none is passed over in silence."""
+    return [word for word in response.get("unused_words", ()) if word not in answer]
+
+
 def _chips(understood: Mapping[str, Any]) -> Iterator[Chip]:
     for condition in understood.get("filters", ()):
         yield Chip(name=condition["field"], value=_condition(condition))

@@ -208,3 +208,16 @@ def answered(api: httpx.Client) -> dict[str, Any]:
         except httpx.ConnectError:
             if time.monotonic() > deadline:
                 raise
+
+
+def test_an_import_may_come_before_the_first_start(tmp_path: Path) -> None:
+    server = Server(folder=tmp_path / "server")
+    server.folder.mkdir()
+    server.manage("import_assets", str(DATA / "netbox-demo-devices.csv"))
+    try:
+        server.start()
+        with api_of(server) as api:
+            assert ask(api, "How many assets are there?")["response"]["results"][0]["total"] == 72
+        server.stop()
+    finally:
+        server.kill()

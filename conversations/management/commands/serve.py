@@ -19,7 +19,6 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         _check_address(settings.HOST, settings.PORT)
-        settings.DATA_DIR.mkdir(parents=True, exist_ok=True)
         if MigrationExecutor(connection).migration_plan(MigrationExecutor(connection).loader.graph.leaf_nodes()):
             call_command("migrate", verbosity=0, interactive=False)
         self._prepare_data()
@@ -55,7 +54,7 @@ def _check_address(host: str, port: int) -> None:
             probe.bind((host, port))
         except (OSError, OverflowError) as error:
             raise CommandError(
-                f"Can't listen on {host}:{port} ({error}). Choose another: PORT=8001 make run"
+                f"Can't listen on {host}:{port} ({error}). HOST and PORT choose another address: PORT=8001 make run"
             ) from error
 
 

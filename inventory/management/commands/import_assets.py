@@ -6,7 +6,10 @@ from argparse import ArgumentParser
 from pathlib import Path
 from typing import Any
 
+from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
+from django.db import connection
+from django.db.migrations.executor import MigrationExecutor
 
 from inventory.importing import ImportRunning, NotATable, Problem, Summary, Unfinished, import_file
 
@@ -28,6 +31,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         path: Path = options["file"]
+        _prepare_database()
         try:
             summary = import_file(
                 path,
@@ -50,6 +54,13 @@ class Command(BaseCommand):
 
     def _report(self, path: Path, problem: Problem) -> None:
         self.stderr.write(f"{path.name}: {problem}")
+
+
+def _prepare_database() -> None:
+    """An import may be the first thing that is done in a data folder, before any server ran there."""
+    executor = MigrationExecutor(connection)
+    if executor.migration_plan(executor.loader.graph.leaf_nodes()):
+        call_command("migrate", verbosity=0, interactive=False)
 
 
 def _sentence(path: Path, summary: Summary, *, dry_run: bool) -> str:
