@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import replace
 
 from conversations.pipeline.tools import FieldSpec, Sort, TableSpec
@@ -197,11 +197,16 @@ ASSETS = TableSpec(
 _SAMPLE_NOTICE = "This is sample data: made-up assets to try opschat with. Import your own with import_assets."
 
 
-def spec_with(*, attributes: Iterable[str], sites: Iterable[str], has_sample: bool) -> TableSpec:
-    """The spec of the present data: attributes appended as text fields, cities that name exactly one site, a notice."""
+def spec_with(
+    *, attributes: Iterable[str], sites: Iterable[str], has_sample: bool, few: Container[str] = ()
+) -> TableSpec:
+    """The spec of the present data: attributes appended as text fields, cities that name exactly one site, a notice.
+
+    `few`: fields of which few distinct values are known.
+    """
     site = replace(BY_NAME["site"], value_aliases=_city_words(sites))
     fields = tuple(site if field.name == "site" else field for field in FIELDS)
-    extra = (FieldSpec(name=name, type="text") for name in sorted(attributes))
+    extra = (FieldSpec(name=name, type="text", is_category=name in few) for name in sorted(attributes))
     return replace(ASSETS, fields=(*fields, *extra), notice=_SAMPLE_NOTICE if has_sample else "")
 
 

@@ -30,6 +30,11 @@ from inventory.values import read_address, spellings
 
 #: A field with more distinct values has no vocabulary beyond them; exact filters still find the rest.
 MAX_WORDS = 5000
+#: An attribute with more distinct values is not asked for by its values alone.
+MAX_ATTRIBUTE_WORDS = 100
+ATTRIBUTE_ROWS = 20_000
+#: Letters of the shortest value of an attribute that is understood without its name.
+MIN_WORD = 3
 #: Terms looked up at a time; each is compared with every identifier field, in up to six spellings.
 MAX_TERMS = 500
 
@@ -95,8 +100,32 @@ def _read(assets: AssetQuerySet, fields: Sequence[FieldSpec]) -> Iterator[Sequen
 
 
 def vocabulary() -> Mapping[str, Sequence[str]]:
-    """Category field -> its distinct values, sorted, at most `MAX_WORDS` of each."""
-    return {field.name: _tags() if field.type == "list" else _distinct(field.name) for field in CATEGORIES}
+    """Category field, or attribute of few values -> its distinct values, sorted, at most `MAX_WORDS` of each."""
+    words = {field.name: _tags() if field.type == "list" else _distinct(field.name) for field in CATEGORIES}
+    return words | attribute_words()
+
+
+def attribute_words() -> dict[str, list[str]]:
+    """Attribute -> its distinct values, for those that have few: a column of kinds, not of numbers or remarks.
+
+    Read from the first `ATTRIBUTE_ROWS` assets, so that a large inventory is not read whole for it.
+    """
+    values: dict[str, set[str]] = {}
+    many: set[str] = set()
+    rows = Asset.objects.exclude(attributes={}).order_by().values_list("attributes", flat=True)[:ATTRIBUTE_ROWS]
+    for attributes in rows.iterator(chunk_size=CHUNK_ROWS):
+        for name in attributes.keys() - many:
+            found = values.setdefault(name, set())
+            found.add(str(attributes[name]))
+            if len(found) > MAX_ATTRIBUTE_WORDS:
+                many.add(name)
+    few = {name: sorted(found) for name, found in values.items() if name not in many}
+    return {name: [word for word in found if _is_word(word)] for name, found in few.items()}
+
+
+def _is_word(value: str) -> bool:
+    """The value names something by itself: neither "yes" nor a bare letter."""
+    return len(value) >= MIN_WORD and value.casefold() not in ("yes", "true", "false", "none", "n/a", "unknown")
 
 
 def _distinct(name: str) -> list[str]:

@@ -58,6 +58,7 @@ def _learn(revision: uuid.UUID | None) -> _Known:
     spec = spec_with(
         attributes=AttributeName.objects.values_list("name", flat=True),
         sites=vocabulary["site"],
+        few=vocabulary,
         has_sample=Asset.objects.sample().exists(),
     )
     return _Known(revision=revision, spec=spec, vocabulary=vocabulary)

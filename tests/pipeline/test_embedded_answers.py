@@ -45,7 +45,7 @@ async def test_the_answer_states_the_tools_numbers(text: str, n: int, spoken: st
 
 
 async def test_words_that_were_not_used_are_said_before_the_table() -> None:
-    spoken = await answer("show me all Dell servers as xlsx", INVENTORY)
+    spoken = await answer("show me all servers for Dell as xlsx", INVENTORY)
     assert (
         spoken.index("**Not used: Dell.**")
         < spoken.index("Not used: xlsx. Files are written as CSV.")

@@ -147,11 +147,13 @@ async def test_a_typo_is_read_as_the_nearest_word_of_the_table(text: str, meanin
 @pytest.mark.parametrize(
     ("text", "meaning"),
     [
-        ("show me all Dell servers", "asset_type eq server | unused Dell"),
+        ("show me all servers for Dell", "asset_type eq server | unused Dell"),
         ("servers by planet", "asset_type eq server | unused planet"),
         ("routers sorted by colour", "asset_type eq router | unused sorted, colour"),
         ("how many routers sorted by name", "asset_type eq router | count | unused sorted, name"),
-        ("number of vms and physical servers", "asset_type in virtual machine, server | count | unused physical"),
+        ("the fast servers", "asset_type eq server | unused fast"),
+        ("all available servers", "asset_type eq server | unused available"),
+        ("team servers", "asset_type eq server | unused team"),
     ],
 )
 async def test_a_word_that_plays_no_part_is_listed(text: str, meaning: str) -> None:

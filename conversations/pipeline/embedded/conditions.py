@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from conversations.pipeline.embedded import quantities, words
 from conversations.pipeline.embedded.lexicon import Entry
-from conversations.pipeline.embedded.scan import OPPOSITES, Scanner
+from conversations.pipeline.embedded.scan import OPPOSITES, Item, Scanner
 from conversations.pipeline.embedded.words import ARTICLES, COPULAS, NUMBER_WORDS, PREPOSITIONS
 from conversations.pipeline.tools import Cell, Filter, Op
 
-_EMPTY = frozenset("empty missing blank null none unknown unset unassigned unspecified".split())
-_FILLED = frozenset("set known present filled assigned".split())
 #: Between a field and its value.
 _SAID = frozenset("is are = == : equals equal by with named called titled as != not".split())
-_STARTS = ("starts with", "start with", "starting with", "begins with", "begin with", "beginning with", "prefixed with")
-_CONTAINS = ("contains", "contain", "containing", "includes", "including", "like", "matching")
 
 
 def negation(s: Scanner) -> bool:
@@ -29,126 +25,52 @@ def negation(s: Scanner) -> bool:
         "is not",
         "are not",
     )
-    size = size or int(s.low() in words.NEGATIONS)
-    if not size:
-        return False
+    size = size or int(s.low() in words.NEGATIONS or _all_but(s))
+    if not size or (s.low() == "not" and s.low(-1) in ("can", "could")):
+        return False  # "users cannot log in" rules no value out
     s.negation = s.position
     s.used.update(range(s.position + 1, s.position + size))
     s.position += size
     return True
 
 
-def emptiness(s: Scanner) -> bool:
-    """ "without an owner", "no owner", "missing a serial number", "with an owner", "owner is not set"."""
-    return _without(s) or _with(s) or _state(s)
-
-
-def _without(s: Scanner) -> bool:
-    size = s.says(
-        "without", "lacking", "lacks", "missing", "has no", "have no", "having no", "with no", "no", "do not have",
-        "does not have", "have not got", "not have",
-    )  # fmt: skip
-    at = s.skip(ARTICLES | {"a", "an", "any"}, size)
-    name = s.field_at(at) if size else None
-    if name is None or (s.literal(at + 1, name) and s.item(at + 1) and _names_value(s, at + 1, name)):
+def _all_but(s: Scanner) -> bool:
+    """ "everything but printers", "all hosts but the offline ones"."""
+    if s.low() not in ("but", "save") or s.low(1) in ("only", "just", "also", "not", "no"):
         return False
-    group = s.new_group()
-    s.take(at + 1)
-    s.add([Filter(field=name, op="is_null")], group)
-    while s.low() in ("and", "or", "nor", ",") and (other := s.field_at(s.skip(ARTICLES, 1))):
-        s.take(s.skip(ARTICLES, 1) + 1)
-        s.add([Filter(field=other, op="is_null")], group)
-    return True
-
-
-def _names_value(s: Scanner, ahead: int, name: str) -> bool:
-    item = s.item(ahead)
-    return item is not None and any(entry.field == name for entry in item.values)
-
-
-def _with(s: Scanner) -> bool:
-    size = s.says("with", "having", "has", "have", "that have", "that has")
-    at = s.skip({"a", "an", "any", "some"}, size)
-    name = s.field_at(at) if size else None
-    if name is None or (at == size and s.item(at + 1) is not None and not _ends(s, at + 1)):
+    before = s.item(-1)
+    if before is None:
         return False
-    if s.spec_of(name).type == "address" and s.low(at + 1) in ("in", "within", "inside"):
+    return before.low in _ALL or (before.is_noun and s.low(-2) in words.ARTICLES | {"everything"})
+
+
+_ALL = frozenset({"all", "everything", "anything", "any", "every"})
+#: What follows them changes nothing: "including retired ones".
+_INCLUDING = frozenset({"including", "include", "includes", "even"})
+
+
+def included(s: Scanner) -> bool:
+    """ "every host including retired ones": no condition; with others on the field it is one more value."""
+    item = s.item(s.skip(ARTICLES, 1))
+    if s.low() not in _INCLUDING or item is None or not item.values or item.fields:
         return False
-    if quantities.compares(s, at + 1) or s.low(at + 1) in ("of", "=", ":", "is") or s.literal(at + 1, name) is not None:
-        return False
-    if at == size and s.spec_of(name).type == "number":
-        return False
-    s.take(at + 1)
-    s.add([Filter(field=name, op="is_null" if s.negated else "not_null")])
-    return True
-
-
-def _ends(s: Scanner, ahead: int) -> bool:
-    item = s.item(ahead)
-    return item is None or item.low in PREPOSITIONS or item.low in ("sorted", "ordered", "?", "as")
-
-
-def _state(s: Scanner) -> bool:
-    name = s.field_at(0)
-    if name is None:
-        return False
-    at = s.skip(COPULAS, 1)
-    negated = s.low(at) == "not"
-    word = s.low(at + negated)
-    if word not in _EMPTY | _FILLED:
-        return False
-    empty = (word in _EMPTY) != negated
-    s.take(at + negated + 1)
-    s.add([Filter(field=name, op="is_null" if empty else "not_null")])
-    return True
-
-
-def text(s: Scanner) -> bool:
-    """ "hostname starts with db", "name contains web", "with 'web' in the name", "starting with db"."""
-    return _operator(s) or _inside(s)
-
-
-def _operator(s: Scanner) -> bool:
-    name = s.field_at(0)
-    at = s.skip(words.FILLERS - {"with"} | {"not"}, 1) if name else 0
-    negated = s.negated or (name is not None and "not" in s.lows(1, at - 1))
-    op: Op = "starts_with"
-    size = s.says(*_STARTS, ahead=at)
-    if not size:
-        op, size = "contains", s.says(*(_CONTAINS if name else _CONTAINS[:3]), ahead=at)
-    name = name or (s.lexicon.first_identifier if size else None)
-    item = s.item(s.skip(ARTICLES, at + size))
-    if not size or name is None or item is None or s.spec_of(name).type in ("number", "date", "datetime"):
-        return False
-    if (op == "starts_with" and negated) or not (item.is_literal or item.values):
-        return False
-    s.take(s.skip(ARTICLES, at + size) + 1)
-    s.add([Filter(field=name, op="not_contains" if negated else op, value=item.text)])
-    return True
-
-
-def _inside(s: Scanner) -> bool:
-    item = s.item()
-    at = s.skip(ARTICLES, 2)
-    name = s.field_at(at)
-    if (
-        item is None
-        or name is None
-        or s.low(1) != "in"
-        or s.spec_of(name).type not in ("text", "address", "list", "id")
-    ):
-        return False
-    if item.kind != "quoted" and not (
-        s.low(-1) in ("with", "having", "containing") and (item.is_literal or item.values)
-    ):
-        return False
-    s.take(at + 1)
-    s.add([Filter(field=name, op="not_contains" if s.negated else "contains", value=item.text)])
+    names = {entry.field for entry in item.values}
+    same = next((c for c in s.draft.conditions if c.filter.field in names and c.filter.op == "eq"), None)
+    s.take(s.skip(ARTICLES, 1))
+    if same is None:
+        s.take(1)
+    else:
+        entry = next(entry for entry in item.values if entry.field == same.filter.field)
+        s.take(1)
+        s.add([Filter(field=entry.field, op="eq", value=entry.value)], same.group)
+    s.take(int(s.low() == "ones"))
     return True
 
 
 def network(s: Scanner) -> bool:
-    """ "in 10.0.0.0/8", "in the 192.168 range", "10.1.x.x"."""
+    """ "in 10.0.0.0/8", "in the 192.168 range", "10.1.x.x", "between 10.0.0.1 and 10.0.0.9"."""
+    if _between(s):
+        return True
     item = s.item()
     at = s.skip({"in", "within", "inside", "on", "from", "the", "is", "are"}, 1 if s.field_at(0, "address") else 0)
     target = s.item(at)
@@ -165,11 +87,33 @@ def network(s: Scanner) -> bool:
         prefix = words.part_network(target.text)
     fields = [s.field_at(0, "address"), *(f.name for f in s.lexicon.fields_of_type("address"))]
     name = next((field for field in fields if field), None)
-    if not prefix or name is None or s.negated:
+    if not prefix or name is None:
         return False
+    if s.negated:
+        s.doubt(f"I can look inside a network, but not for what is outside of one ({prefix}).")
     s.take(at + 1 + tail)
     s.add([Filter(field=name, op="within", value=prefix)])
     return True
+
+
+def _between(s: Scanner) -> bool:
+    at = s.skip({"is", "are", "the", "in"}, 1 if s.field_at(0, "address") else 0)
+    low, high = s.item(at + 1), s.item(at + 3)
+    fields = [s.field_at(0, "address"), *(f.name for f in s.lexicon.fields_of_type("address"))]
+    name = next((field for field in fields if field), None)
+    framed = s.low(at) in ("between", "from") and s.low(at + 2) in ("and", "to", "-")
+    if not framed or low is None or high is None or name is None:
+        return False
+    if not (_is_address(low) and _is_address(high)) or s.negated:
+        return False
+    s.take(at + 4)
+    s.add([Filter(field=name, op="gte", value=low.text), Filter(field=name, op="lte", value=high.text)])
+    return True
+
+
+def _is_address(item: Item) -> bool:
+    """Typed as an address, though a row may be known by it."""
+    return words.is_address(item.text)
 
 
 def field_equals(s: Scanner) -> bool:
@@ -205,7 +149,7 @@ def field_equals(s: Scanner) -> bool:
     )
     negated = s.low(at) == "not" or s.low(at) in ("!=", "<>")
     at = s.skip(ARTICLES | {"not", "!=", "<>", "in"}, at)
-    if s.low(-1) in ("what", "which") and s.low(1) in COPULAS and not (s.item(at) and _names_value(s, at, names[0])):
+    if s.low(-1) in ("what", "which") and s.low(1) in COPULAS and not (s.item(at) and s.names_value(at, names[0])):
         return False  # "what site is web-01 in?"
     said = bool({s.low(k) for k in range(1, at)} & _SAID or item.low.split()[-1] in _SAID or named)
     return _equals(s, names, at, s.negated or negated, said=said)
@@ -216,7 +160,8 @@ def _equals(s: Scanner, names: tuple[str, ...], at: int, negated: bool, *, said:
     for name in names:
         if target is None or s.spec_of(name).type in ("date", "datetime") or target.is_noun:
             continue
-        if any(entry.field == name for entry in target.values):
+        own = any(entry.field == name for entry in target.values)
+        if own or _is_numbered(target, _pieces(s.item())):
             s.take(at)
             if negated and not s.negated:
                 s.negation = s.position - 1
@@ -236,6 +181,15 @@ def _equals(s: Scanner, names: tuple[str, ...], at: int, negated: bool, *, said:
         s.draft.noun = s.draft.noun or s.spec_of(name).is_identifier
         return True
     return False
+
+
+def _pieces(item: Item | None) -> set[str]:
+    return {words.singular(piece) for piece in words.pieces(item.low)} if item else set()
+
+
+def _is_numbered(target: Item, said: set[str]) -> bool:
+    """The row's own field is called by the word before it, though another field is too: "tag 00012", asset tag."""
+    return any(e.kind == "identity" and said and said <= set(e.field.split("_")) for e in target.values)
 
 
 def _may_be_value(s: Scanner, name: str, at: int, said: bool) -> bool:
@@ -264,18 +218,43 @@ def value(s: Scanner, forced: str | None = None) -> bool:
     item = s.item()
     if item is None or not item.values or (item.is_noun and forced is None):
         return False
+    if _is_vague(s, item):
+        return False
     entry = _choose(s, item.values, forced)
     negated, group = s.negated, s.new_group()
+    # A row can have several values of a list field, and "both" says that it has.
+    each = s.spec_of(entry.field).type == "list" and _has_each(s, entry.field)
     _add_value(s, entry, negated, group)
     while True:
         at = s.skip(words.CONNECTORS, 0)
+        if negated and at and s.low(at - 1) == "," and s.low(at) in ARTICLES:
+            return True  # "not the printers, the routers"
         at = s.skip(ARTICLES | PREPOSITIONS - {"by", "with"}, at) if at else 0
         following = s.item(at)
         same = [e for e in following.values if e.field == entry.field] if following and at else []
         if not same:
             return True
         s.take(at)
-        _add_value(s, same[0], negated, group)
+        _add_value(s, same[0], negated, s.new_group() if each else group)
+
+
+def _has_each(s: Scanner, name: str) -> bool:
+    """ "both dmz and legacy", "tagged dmz and legacy": one row has them all; "dmz and legacy hosts" are two kinds."""
+    if "both" in s.lows(-2, 2):
+        return True
+    at = s.skip(words.CONNECTORS, 1)
+    return s.field_at(-1) == name and at == _NEXT_BUT_ONE and s.low(1) in ("and", "&", "+", "plus")
+
+
+_NEXT_BUT_ONE = 2
+
+
+def _is_vague(s: Scanner, item: Item) -> bool:
+    """ "high memory hosts" is said of an amount, not of the value "high" of another field."""
+    following = s.item(1)
+    if item.low not in quantities.VAGUE or following is None or s.field_at(1, "number") is None:
+        return False
+    return not quantities.compares(s, 2) and words.number_of(s.low(2)) is None
 
 
 def _add_value(s: Scanner, entry: Entry, negated: bool, group: int) -> None:
@@ -286,11 +265,45 @@ def _add_value(s: Scanner, entry: Entry, negated: bool, group: int) -> None:
         s.draft.identities.append(Filter(field=entry.field, op="eq", value=entry.value))
     op: Op = OPPOSITES[entry.op] if negated else entry.op
     s.add([Filter(field=entry.field, op=op, value=entry.value)], group)
+    if not negated:
+        _add_detail(s, entry)
+
+
+def _add_detail(s: Scanner, entry: Entry) -> None:
+    """A number right after a value may be that of the field named after it: "ubuntu 24.04" and OS, OS version."""
+    item = s.item()
+    if item is None or item.kind not in ("number", "known") or not item.text[:1].isdigit():
+        return
+    for name in s.lexicon.details(entry.field):
+        known = next((e for e in item.values if e.field == name), None)
+        exact = known.value if known else s.lexicon.spelling(name, item.text)
+        beginning = s.lexicon.beginning(name, item.text)
+        if exact is None and not beginning:
+            continue
+        s.take(1)
+        if exact is None:
+            s.add([Filter(field=name, op="starts_with", value=f"{item.text}.")])
+            return
+        group = s.new_group()
+        s.add([Filter(field=name, op="eq", value=exact)], group)
+        _more_details(s, name, group)
+        return
+
+
+def _more_details(s: Scanner, name: str, group: int) -> None:
+    """ "… 22.04 and 24.04"."""
+    while at := s.skip(words.CONNECTORS, 0):
+        item = s.item(at)
+        other = s.lexicon.spelling(name, item.text) if item is not None and item.text[:1].isdigit() else None
+        if other is None:
+            return
+        s.take(at + 1)
+        s.add([Filter(field=name, op="eq", value=other)], group)
 
 
 def _described(s: Scanner) -> bool:
-    """The field name after a value begins something of its own: "production owner is platform"."""
-    return s.low(1) in COPULAS or s.low(1) in ("of", "=", ":") or s.low(-2) in ("and", ",")
+    """The field name after a value begins something of its own: "… production, environment = …"."""
+    return s.low(1) in ("of", "=", ":")
 
 
 def _choose(s: Scanner, entries: tuple[Entry, ...], forced: str | None) -> Entry:

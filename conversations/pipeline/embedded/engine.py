@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from conversations.pipeline.embedded import answers, grammar, intents, words
+from conversations.pipeline.embedded import answers, grammar, intents, phrases, words
 from conversations.pipeline.embedded.grammar import Reading
 from conversations.pipeline.embedded.lexicon import Entry, Lexicon, lexicon_of
 from conversations.pipeline.embedded.words import Token
@@ -29,9 +29,17 @@ from conversations.pipeline.tools import Match, Query
 #: Terms looked up for one request; a longer text is not a question for one row.
 MAX_TERMS = 60
 _MAX_NAME = 6
+#: Digits of the shortest number that may be a row's, whatever stands before it.
+_SHORTEST_NUMBER = 5
 _NO_KNOWLEDGE = "I don't answer general questions: I only say what the data here say."
 #: Questions about one row, whatever else they name.
+#: A question that begins so wants a yes or no, and half of it must not get one.
+_YES_OR_NO = frozenset("is are was were do does did has have had can will".split())
 _ASKS_ONE = frozenset({"is", "where", "who", "when", "does", "what"})
+
+
+#: Unknown words that may be typing errors; a request with more of them is something else (a pasted text).
+_MOST_REPAIRS = 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,13 +64,19 @@ class EmbeddedEngine:
     name = "Embedded engine"
 
     async def classify(self, request: Request) -> Classification:
-        tokens = words.tokenize(request.text)
+        # In a thread: a long request over a large vocabulary takes seconds, and the event loop has others to serve.
+        return await request.in_thread(self._understood, request)
+
+    def _understood(self, request: Request) -> Classification:
+        tokens = phrases.settle(words.tokenize(phrases.polished(request.text)))
         if not tokens:
             return _decline("unsupported", "I found no words in that.")
+        if phrases.is_sql(request.text):
+            return _decline("unsupported", "I don't read SQL: please ask in plain words.")
         early = _before_reading(tokens)
         if early is not None:
             return early
-        attempts = [await _attempt(request, table, tokens) for table in request.tables]
+        attempts = [_attempt(request, table, tokens) for table in request.tables]
         if not attempts:
             return _decline("unsupported", "There is no table that I could ask.")
         return _classify(tokens, max(attempts, key=lambda attempt: attempt.score))
@@ -115,28 +129,55 @@ def _before_reading(tokens: Sequence[Token]) -> Classification | None:
     return None
 
 
-async def _attempt(request: Request, table: KnownTable, tokens: tuple[Token, ...]) -> _Attempt:
+def _attempt(request: Request, table: KnownTable, tokens: tuple[Token, ...]) -> _Attempt:
     """Reads with the words that are known; then looks the others up as rows, as parts of values, and as typos."""
     lexicon = lexicon_of(table)
+    tokens = _split(tokens, lexicon)
     reading = grammar.read(tokens, lexicon, request.now)
-    if not reading.unused_at:
+    unsure = {*reading.unused_at, *(at for at, token in enumerate(tokens) if _may_be_row(token))}
+    if not unsure:
         return _Attempt(table=table, lexicon=lexicon, tokens=tokens, reading=reading)
-    terms = _terms(tokens, reading.unused_at)
-    matches: Sequence[Match] = await request.in_thread(table.find, terms) if terms else ()
+    terms = _terms(tokens, tuple(unsure))
+    matches: Sequence[Match] = table.find(terms) if terms else ()
     extras = _identities(matches, lexicon)
     found = {piece for key in extras for piece in key.split()}
     rest = [at for at in reading.unused_at if not set(tokens[at].key.split()) <= found]
     for at in rest:
-        parts = lexicon.part(tokens[at].low)
+        parts = lexicon.part(tokens[at].low) or lexicon.fragment(tokens[at].low)
         if parts and tokens[at].low not in words.GRAMMAR:
             extras.setdefault(tokens[at].key, parts)
     tokens, repairs = _repair(tokens, [at for at in rest if tokens[at].key not in extras], lexicon)
+    repairs += _read_parts(tokens, extras)
     if extras or repairs:
         reading = grammar.read(tokens, lexicon, request.now, extras)
     unknown = _unknown_rows(tokens, reading, lexicon)
     if unknown:
         reading = grammar.read(tokens, lexicon, request.now, extras | unknown)
+    # A repair that explains nothing is none.
+    repairs = tuple(repair for repair in repairs if repair[0] not in reading.unused)
     return _Attempt(table=table, lexicon=lexicon, tokens=tokens, reading=reading, repairs=repairs)
+
+
+def _may_be_row(token: Token) -> bool:
+    """A name or number of one row is looked up even where it was read as the value of a field beside it."""
+    return words.looks_like_identifier(token) or (token.kind == "number" and len(token.text) >= _SHORTEST_NUMBER)
+
+
+def _split(tokens: tuple[Token, ...], lexicon: Lexicon) -> tuple[Token, ...]:
+    """ "16-core" is a number and a field, "status:active" a field and a value, in tables that have such a field."""
+    split: list[Token] = []
+    for token, following in zip(tokens, [*tokens[1:], None], strict=True):
+        number, _, unit = token.text.partition("-")
+        if number.isdecimal() and unit.isdecimal() and following and lexicon.measures(following.low):
+            split.extend(words.tokenize(f"{number} to {unit}"))
+        elif lexicon.named(token.text.partition(":")[0]) and token.text.partition(":")[2]:
+            name, _, value = token.text.partition(":")
+            split.extend((*words.tokenize(name), *words.tokenize(":"), *words.tokenize(value)))
+        elif number.isdecimal() and unit.isalpha() and lexicon.measures(unit) and not lexicon.lookup(token.key):
+            split.extend(words.tokenize(f"{number} {unit}"))
+        else:
+            split.append(token)
+    return tuple(split)
 
 
 def _terms(tokens: Sequence[Token], unused: Sequence[int]) -> tuple[str, ...]:
@@ -171,7 +212,7 @@ def _repair(
     tokens: tuple[Token, ...], places: Sequence[int], lexicon: Lexicon
 ) -> tuple[tuple[Token, ...], tuple[tuple[str, str], ...]]:
     repaired, repairs = list(tokens), []
-    for at in places:
+    for at in places[:_MOST_REPAIRS]:
         token = tokens[at]
         meant = lexicon.repair(token.low) if token.kind == "word" and token.low not in intents.VERBS else None
         if meant is None or meant in intents.VERBS or lexicon.lookup(token.key):
@@ -179,6 +220,12 @@ def _repair(
         repaired[at] = Token(text=token.text, low=meant, key=words.key_of(meant), kind="word")
         repairs.append((token.text, meant))
     return tuple(repaired), tuple(repairs)
+
+
+def _read_parts(tokens: Sequence[Token], extras: Mapping[str, tuple[Entry, ...]]) -> tuple[tuple[str, str], ...]:
+    """What was read in place of words that are only a part of a value."""
+    found = ((token, entries[0]) for token in tokens for entries in [extras.get(token.key, ())] if entries)
+    return tuple((token.text, entry.value) for token, entry in found if entry.kind == "value" and entry.op == "eq")
 
 
 def _unknown_rows(tokens: Sequence[Token], reading: Reading, lexicon: Lexicon) -> dict[str, tuple[Entry, ...]]:
@@ -226,7 +273,7 @@ def _classify(tokens: Sequence[Token], attempt: _Attempt) -> Classification:
 
 def _refused(tokens: Sequence[Token], attempt: _Attempt) -> Classification | None:
     """Why the request is not run, when it must not be."""
-    for check in (_not_a_question, _not_understood, _not_sure):
+    for check in (_not_a_question, _not_one_question, _not_understood, _not_sure):
         refused = check(tokens, attempt)
         if refused is not None:
             intent, reason = refused
@@ -237,10 +284,29 @@ def _refused(tokens: Sequence[Token], attempt: _Attempt) -> Classification | Non
 def _not_a_question(tokens: Sequence[Token], attempt: _Attempt) -> tuple[Intent, str] | None:
     """Something is to be done or probed, and no tool does it."""
     found = intents.action(tokens, attempt.reading.known_at)
-    if found is not None:
-        return found[0], f"I have no tool that can do that (“{answers.escape(found[1])}”)."
+    done = (
+        found[1] if found is not None else phrases.does(tokens) or phrases.obliges(tokens) or _orders(tokens, attempt)
+    )
+    if done:
+        intent = found[0] if found is not None else "asset_change"
+        return intent, f"I have no tool that can do that (“{answers.escape(done)}”)."
     check = intents.network_check(tokens)
     return ("network_check", f"I have no tool that can check that (“{answers.escape(check)}”).") if check else None
+
+
+def _orders(tokens: Sequence[Token], attempt: _Attempt) -> str:
+    """An order by a verb that is unknown, or that is a value elsewhere: "flag all servers", "offline the printers"."""
+    at = intents.head_verb(tokens)
+    if at is None or words.may_be_plural(tokens[at].low):
+        return ""
+    kinds = [entry.kind for entry in attempt.lexicon.lookup(tokens[at].key)]
+    is_verb = at in attempt.reading.unused_at or kinds[:1] == ["value"]
+    return tokens[at].text if is_verb and tokens[at].low not in words.GRAMMAR else ""
+
+
+def _not_one_question(tokens: Sequence[Token], attempt: _Attempt) -> tuple[Intent, str] | None:
+    problem = attempt.reading.problem
+    return ("unsupported", answers.escape(problem)) if problem else None
 
 
 def _not_understood(tokens: Sequence[Token], attempt: _Attempt) -> tuple[Intent, str] | None:
@@ -264,8 +330,10 @@ def _not_sure(tokens: Sequence[Token], attempt: _Attempt) -> tuple[Intent, str] 
         reason = "I understand each message by itself: please say in full what you are looking for."
     elif reading.unknown_head:
         reason = f"I don't know what “{answers.escape(reading.unknown_head)}” is."
-    elif reading.unused and (tokens[0].low == "is" or intents.is_foreign(len(reading.unused), reading.n_used)):
+    elif reading.unused and (tokens[0].low in _YES_OR_NO or intents.is_foreign(len(reading.unused), reading.n_used)):
         reason = f"I understood too little of that; unknown to me: {_quoted(reading)}."
+    elif reading.unknown_value:
+        reason = f"I don't know “{answers.escape(reading.unknown_value)}”: nothing among the {plural} is called so."
     elif reading.unused_condition and not reading.query.filters:
         reason = f"I don't know {_quoted(reading)}: nothing among the {plural} is called so."
     return ("unsupported", reason) if reason else None

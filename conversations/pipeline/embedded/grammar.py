@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from conversations.pipeline.embedded import conditions, ordering, quantities, shape, words
+from conversations.pipeline.embedded import conditions, doubts, emptiness, ordering, quantities, shape, texts, words
 from conversations.pipeline.embedded.lexicon import Entry, Lexicon
 from conversations.pipeline.embedded.scan import Condition, Draft, Item, Scanner, segment
 from conversations.pipeline.embedded.words import Token
@@ -14,15 +14,23 @@ from conversations.pipeline.tools import Cell, Filter, Query, Sort
 
 #: Tried in this order at each place; the first that understands takes what it understood.
 _RULES: tuple[Callable[[Scanner], bool], ...] = (
-    shape.export, shape.count, ordering.order, conditions.emptiness, quantities.time, shape.group,
-    quantities.comparison, ordering.limit, shape.by, conditions.network, conditions.text, shape.columns,
-    conditions.negation, conditions.field_equals, conditions.value, shape.noun, shape.mention,
+    shape.export, shape.count, ordering.order, shape.all_columns_but, emptiness.emptiness, quantities.time,
+    quantities.covered, shape.group,
+    quantities.comparison, quantities.vague, ordering.limit, shape.by, conditions.network, texts.text,
+    shape.columns, conditions.negation, conditions.included, conditions.field_equals,
+    conditions.value, shape.noun, shape.mention,
 )  # fmt: skip
 _CARRIERS = frozenset("running runs run hosting using serving".split())
 #: Before such a word, what is asked for has been named.
 _HEAD_ENDS = words.PREPOSITIONS | words.COPULAS | words.NEGATIONS | _CARRIERS | frozenset(
-    """that which who whose where as , ; : ? and or have has sorted ordered grouped per than""".split()
+    """that which who whose where as , ; : ? and or have has sorted ordered grouped per than do does did""".split()
 )  # fmt: skip
+_PLACES = frozenset({"in", "at", "on", "within", "inside", "running", "hosting", "using", "serving", "does", "do"})
+#: After "in" and "on" they mean all that the table has.
+_EVERYWHERE = frozenset(
+    """fleet estate company organisation organization infrastructure landscape portfolio cmdb db database network
+    world place possession premises detail particular order full short brief english""".split()
+)
 _VALUE_COMES = frozenset("in at on from by with running under within per owned via".split())
 
 
@@ -43,6 +51,10 @@ class Reading:
     unknown_head: str
     #: An unused word stands where a condition would: answering without it may be answering something else.
     unused_condition: bool
+    #: Why it must not be run, though it was understood; or "".
+    problem: str
+    #: An unknown word stands where a value of the table would: "Atlantis" in "servers in Atlantis".
+    unknown_value: str
     #: Places of the tokens that are words of the table.
     known_at: tuple[int, ...]
     n_used: int
@@ -61,8 +73,7 @@ def read(
 
 
 def _step(s: Scanner) -> bool:
-    item = s.item(1)
-    if s.low() in _CARRIERS and item is not None and (item.values or item.is_literal):
+    if s.low() in _CARRIERS and _carries(s):
         return s.take(1)
     before, position, used = _shape(s.draft), s.position, set(s.used)
     understood = any(rule(s) for rule in _RULES)
@@ -70,6 +81,27 @@ def _step(s: Scanner) -> bool:
         if value != before[part]:
             s.draft.places.setdefault(part, set()).update(s.used - used | {position})
     return understood
+
+
+def _carries(s: Scanner) -> bool:
+    """ "servers running linux" says what of them, "running linux servers" says of their state that they run."""
+    item, following = s.item(), s.item(1)
+    if s.low(1) == "on" and (place := s.item(2)) and place.values:
+        return not item or not item.values or s.draft.noun or bool(s.draft.conditions)
+    if item is None or following is None or not (following.values or following.is_literal):
+        return False
+    asked = s.draft.noun or any(doubts.is_kind(s.items[k]) for k in range(s.position))
+    return asked or not item.values or not doubts.is_kind(s.items[head_of(s, s.position + 1)])
+
+
+def head_of(s: Scanner, start: int) -> int:
+    """The last of the nouns and values that stand one after the other from here on."""
+    last = start
+    for k in range(start, len(s.items)):
+        if not (s.items[k].values or s.items[k].is_noun):
+            break
+        last = k
+    return last
 
 
 def _shape(draft: Draft) -> dict[str, object]:
@@ -89,6 +121,9 @@ def _settle(s: Scanner) -> None:
     _settle_mentions(s)
     _settle_by(s)
     _settle_superlative(s)
+    _settle_one(s)
+    if draft.group_by and draft.limit and draft.superlative is not None and not draft.sort and draft.by_count is None:
+        draft.by_count = draft.superlative  # "top 3 vendors": those with most rows
     grouped = {*draft.group_by, "count"} if draft.group_by else set(s.lexicon.fields)
     if draft.by_count is not None and draft.group_by and not any(sort.field == "count" for sort in draft.sort):
         draft.sort.append(Sort(field="count", descending=draft.by_count))
@@ -140,9 +175,13 @@ def _settle_mentions(s: Scanner) -> None:
     if draft.superlative is not None and field.type == "number" and not draft.sort:
         draft.sort.append(Sort(field=name, descending=draft.superlative))
         _use_mentions(s)
+    elif draft.superlative is not None and field.type in ("date", "datetime") and len(draft.sort) == 1:
+        # "the last 5 hosts seen": of several dates it is this one.
+        draft.sort = [Sort(field=name, descending=draft.sort[0].descending)]
+        _use_mentions(s)
     elif draft.by_count is not None and not draft.group_by:
         draft.group_by = [name]
-        s.used.add(at)
+        s.used.update(place for other, place in draft.mentioned if other == name)
         if draft.limit is None and not words.is_plural(s.items[at].low):
             draft.limit = 1
     elif name in asked_for:
@@ -152,9 +191,16 @@ def _settle_mentions(s: Scanner) -> None:
 
 
 def _may_group(s: Scanner, at: int) -> bool:
-    before = next((item.low for item in s.items[at - 1 :: -1] if item.low not in words.ARTICLES), "") if at else ""
+    """The field is what is asked for: "which sites", "list all owners"; not "team laptops", "the dba team"."""
+    place = next((k for k in range(at - 1, -1, -1) if s.items[k].low not in words.ARTICLES | words.SOFT), None)
+    before = s.items[place].low if place is not None else ""
+    after = s.items[at + 1] if at + 1 < len(s.items) else None
+    described = after is not None and (after.is_noun or (doubts.is_kind(after)))
+    leads = place is None or s.items[place].low in words.GRAMMAR or bool(s.items[place].fields)
+    verbal = s.items[at].low.split(" ")[-1] in words.PREPOSITIONS
+    leads = (leads or (place in s.used and bool(s.items[place].values))) and not verbal
     alone = s.draft.breakdown or (not s.draft.noun and before.split(" ")[-1] not in words.PREPOSITIONS)
-    return alone and not s.draft.columns and bool(s.items[at].fields)
+    return alone and not described and leads and not s.draft.columns and bool(s.items[at].fields)
 
 
 def _settle_by(s: Scanner) -> None:
@@ -185,9 +231,22 @@ def _settle_superlative(s: Scanner) -> None:
         draft.sort.append(Sort(field=numbers[0].name, descending=draft.superlative))
 
 
+def _settle_one(s: Scanner) -> None:
+    """ "oldest server", "the server with the most cores": one row is asked for."""
+    draft = s.draft
+    ranked = draft.superlative is not None and draft.sort and not draft.group_by and not draft.count
+    heads = [k for k, item in enumerate(s.items) if k in s.used and (item.is_noun or item.values)]
+    if not ranked or draft.limit is not None or not heads:
+        return
+    head = s.items[head_of(s, heads[0])]
+    kinds = {entry.field for entry in head.values} & set(s.lexicon.kind_fields)
+    if not words.may_be_plural(head.low) and (s.lexicon.is_countable(head.low) if head.is_noun else kinds):
+        draft.limit = 1
+
+
 def _reading(s: Scanner) -> Reading:
     draft = s.draft
-    unused = [k for k, item in enumerate(s.items) if k not in s.used and _is_missed(item)]
+    unused = [k for k in range(len(s.items)) if k not in s.used and _is_missed(s, k)]
     query = Query(
         table=s.lexicon.spec.name, filters=_joined(draft, s.lexicon), columns=tuple(draft.columns),
         sort=tuple(dict.fromkeys(draft.sort)), limit=draft.limit, group_by=tuple(dict.fromkeys(draft.group_by)),
@@ -203,6 +262,8 @@ def _reading(s: Scanner) -> Reading:
         has_substance=_has_substance(s, query, unused),
         unknown_head=_unknown_head(s, substantive),
         unused_condition=any(_is_condition(s, k) for k in substantive),
+        problem=doubts.find(s),
+        unknown_value=next((s.items[k].text for k in substantive if _is_candidate(s, k)), ""),
         known_at=tuple(at for item in s.items if item.entries for at in range(item.start, item.end)),
         n_used=len(s.used),
     )
@@ -214,7 +275,10 @@ def _has_substance(s: Scanner, query: Query, unused: Sequence[int]) -> bool:
     return not unused and any(item.low in ("everything", "all") for item in s.items)
 
 
-def _is_missed(item: Item) -> bool:
+def _is_missed(s: Scanner, k: int) -> bool:
+    item = s.items[k]
+    if item.low in words.SOFT:
+        return _is_said_of_rows(s, k)
     if item.kind == "symbol":
         return item.low in ("<", ">", "=", "<=", ">=", "!=", "<>", "==")
     return item.low not in words.FUNCTION or item.kind == "quoted"
@@ -228,14 +292,39 @@ def _unknown_head(s: Scanner, unused: Sequence[int]) -> str:
             (item.low in _HEAD_ENDS and k not in s.used) or item.low in _HEAD_ENDS - words.NEGATIONS
         ):
             break
-        if _is_missed(item) or k in s.used:
+        if _is_missed(s, k) or k in s.used:
             last = k
     return s.items[last].text if last in unused and last is not None else ""
+
+
+def _is_said_of_rows(s: Scanner, k: int) -> bool:
+    """ "the available servers", "which servers are available?"; not "the available sites"."""
+    after = s.items[k + 1] if k + 1 < len(s.items) else None
+    if after is not None and (after.is_noun or after.values) and not after.fields:
+        return True
+    before = s.items[k - 1].low if k else ""
+    return before in words.COPULAS and not s.draft.group_by
+
+
+def _is_candidate(s: Scanner, k: int) -> bool:
+    """An unknown word where a value is expected: before what is asked for, or after "in", "at", "on", "running"."""
+    item = s.items[k]
+    after = s.items[k + 1] if k + 1 < len(s.items) else None
+    if item.kind not in ("word", "quoted") or item.low in words.GRAMMAR | words.SOFT or not item.low[-1:].isalnum():
+        return False
+    if after is not None and k + 1 in s.used and doubts.is_kind(s.items[head_of(s, k + 1)]):
+        return True
+    before = next((s.items[j].low for j in range(k - 1, -1, -1) if s.items[j].low not in words.ARTICLES), "")
+    if after is not None and before in words.PREPOSITIONS and any(s.spec_of(f).is_category for f in after.fields):
+        return True
+    return before in _PLACES and item.low not in _EVERYWHERE
 
 
 def _is_condition(s: Scanner, k: int) -> bool:
     before = next((s.items[j].low for j in range(k - 1, -1, -1) if s.items[j].low not in words.ARTICLES), "")
     after = s.items[k + 1] if k + 1 < len(s.items) else None
+    if s.items[k].low in words.SOFT:
+        return False
     return (
         before in _VALUE_COMES | words.NEGATIONS
         or bool(after and (after.is_noun or after.values))
@@ -254,21 +343,25 @@ def _joined(draft: Draft, lexicon: Lexicon) -> tuple[Filter, ...]:
     for at, condition in enumerate(draft.conditions):
         if at in done:
             continue
+        is_list = lexicon.fields[condition.filter.field].type == "list"
         same = [
-            k for k, other in enumerate(draft.conditions) if k >= at and k not in done and _belong(condition, other)
+            k
+            for k, other in enumerate(draft.conditions)
+            if k >= at and k not in done and _belong(condition, other, is_list=is_list)
         ]
         done.update(same)
         joined.append(_join([draft.conditions[k].filter for k in same], lexicon))
     return tuple(dict.fromkeys(joined))
 
 
-def _belong(first: Condition, other: Condition) -> bool:
+def _belong(first: Condition, other: Condition, *, is_list: bool) -> bool:
+    """Of a list field a row can have both values: only those said together are alternatives."""
     if first is other:
         return True
     if first.filter.field != other.filter.field:
         return False
     ops = {first.filter.op, other.filter.op}
-    if ops in ({"eq"}, {"ne"}):
+    if ops == {"ne"} or (ops == {"eq"} and not is_list):
         return True
     return ops <= {"eq", "contains"} and first.group == other.group
 

@@ -35,7 +35,8 @@ _HELP = re.compile(
       | how\ to\ (?:export|download|ask|use|search|filter|query|sort|group)\b
       | (?:list|show|display)?\ ?(?:me\ )?(?:all\ |the\ |your\ |available\ )*(?:tools|capabilities|commands|skills)\b
       | (?:all\ |the\ |your\ )*examples\b
-      | what\ (?:tools|commands|questions|queries)\b | what\ (?:should|can)\ i\b
+      | (?:what|which)\ (?:(?:kind|sort|type)s?\ of\ )?(?:tools|commands|questions|queries|requests)\b
+      | what\ (?:should|can)\ i\b
       | (?:give|show)\ me\ (?:some\ |an?\ )?examples?\b
       | (?:usage|instructions|manual|getting\ started)$ | what\ (?:is|are)\ (?:your|possible|supported)\b
     )""",
@@ -46,6 +47,7 @@ _KNOWLEDGE = re.compile(
     + r"""(?:
       explain | define | describe\ (?:how|why|what|the\ (?:difference|process|concept)) | teach | calculate | compute
       | translate | summarize\ this | why\b | what\ does\ .*\b(?:mean|stand\ for|do)$
+      | (?:show|teach|tell)\ (?:me\ |us\ )?how\ to\b
       | how\ (?:would|to|does|do\ (?:i|you|we|they)|can\ i|should|did|is\ it)\b
       | what\ (?:is|are)\ an?\b
       | what\ (?:is|are)\ the\ (?:difference|purpose|meaning|definition|point|benefit|advantage|best|role\ of)\b
@@ -68,13 +70,15 @@ _ACTIONS = frozenset(
     debug diagnose investigate analyze analyse optimize build develop implement send email notify schedule
     automate generate write perform monitor rebuild recover overhaul process secure rm sudo failover
     attempt drain ssh scan audit login connect book order buy call invite post publish upload compile test
-    validate verify ignore forget pretend switch-off turn""".split()
+    validate verify ignore forget pretend switch-off turn mail text forward share monitor host cache store
+    stage rack boot seed sync replicate snapshot""".split()
 )
 _CHECKS = frozenset(
     """ping traceroute tracert nslookup dig telnet curl wget mtr reach reachable resolve resolves resolving pings
     respond responds responding listening alive netstat connectivity latency nameservers nameserver""".split()
 )
 #: Nouns as well: a change only when they open the request and "to" says what becomes of it.
+_OBJECTS = frozenset("the a an all every each any my our this that these those everything both".split())
 _NOUN_VERBS = frozenset("switch turn tag label stage rack store patch".split())
 _CHECK_VERBS = frozenset({"check", "verify", "test", "validate", "probe"})
 _QUESTION = frozenset(
@@ -170,18 +174,44 @@ def action(tokens: Sequence[Token], known: Collection[int]) -> tuple[Intent, str
 
 
 def _verb(low: str, at: int, tokens: Sequence[Token], known: Collection[int]) -> Intent | None:
-    if low in _NOUN_VERBS and at == _lead(tokens) and any(token.low == "to" for token in tokens[at + 1 :]):
+    if low in _NOUN_VERBS and at == _lead(tokens) and _changes_to(tokens[at + 1 :]):
         return "asset_change"
-    if at in known and low not in _CHECKS:
+    sorts = low == "order" and any(token.low == "by" for token in tokens[at:])
+    if sorts or (at in known and low not in _CHECKS and not _is_order(low, at, tokens)):
         return None
     if low in _CHECKS or low in _CHECK_VERBS:
         following = tokens[at + 1].low if at + 1 < len(tokens) else ""
         return None if following in _QUESTION - {"what"} else "network_check"
-    if low in _CHANGES:
+    if low in _CHANGES or (low in _NOUN_VERBS and _is_order(low, at, tokens)):
         return "asset_change"
     if low == "get" and tokens[at + 1 : at + 2] and tokens[at + 1].low == "rid":
         return "asset_change"
     return "unsupported" if low in _ACTIONS else None
+
+
+def _is_order(low: str, at: int, tokens: Sequence[Token]) -> bool:
+    """A verb with its object is no word of the table: "test the servers", "tag all laptops"."""
+    following = tokens[at + 1].low if at + 1 < len(tokens) else ""
+    return at == _lead(tokens) and following in _OBJECTS and low != "order"
+
+
+def head_verb(tokens: Sequence[Token]) -> int | None:
+    """The place of what can only be a verb, known or not: the first word, before "the" or "all"."""
+    lead = _lead(tokens)
+    following = tokens[lead + 1].low if lead + 1 < len(tokens) else ""
+    ordered = following in _OBJECTS - REFERENCES - {"that", "this", "any", "both"}
+    return lead if ordered and tokens[lead].kind == "word" and tokens[lead].low not in _ASKS else None
+
+
+#: Verbs that only ask, though they are no words of the grammar.
+_ASKS = frozenset("filter summarize summarise tabulate name detail describe review pick choose extract".split())
+
+
+def _changes_to(rest: Sequence[Token]) -> bool:
+    """ "switch web-01 to maintenance"; not "patch panels belonging to …"."""
+    return any(
+        token.low == "to" and at and not rest[at - 1].low.endswith(("ing", "ed", "s")) for at, token in enumerate(rest)
+    ) and not (rest and rest[0].low.endswith("s"))
 
 
 def _lead(tokens: Sequence[Token]) -> int:
@@ -218,7 +248,16 @@ def looks_back(tokens: Sequence[Token], known: Sequence[int]) -> bool:
     if lows[:2] in (["what", "about"], ["how", "about"], ["and", "in"], ["and", "the"]):
         return True
     first = min(known, default=len(tokens))
+    if any(low in _ANYTHING for low in lows[:first]):
+        return False  # "anything with db in its name"
+    asks = lows[0] in _ASKING and not any(token.text == "IT" for token in tokens)
+    if asks and "it" in lows[1:4]:
+        return True
     return any(token.low in REFERENCES and not token.text.isupper() and at < first for at, token in enumerate(tokens))
+
+
+_ANYTHING = frozenset("anything everything all any every something".split())
+_ASKING = frozenset("what which where who when is does how".split())
 
 
 def is_foreign(n_unused: int, n_used: int) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,8 +19,16 @@ from conversations.pipeline.tools import FieldSpec, TableSpec
 MAX_PHRASE = 7
 #: Letters of the shortest word that a typo may stand for; a typo itself must be longer.
 _SHORTEST_REPAIRED = 4
+#: Letters and digits of the shortest piece of a value that is one by itself.
+_SHORTEST_FRAGMENT = 4
+#: Words of so many letters are only joined with their plural where it is declared: "ups" is not "up".
+_TOO_SHORT_FOR_PLURAL = 2
 #: From so many letters on two of them may be wrong.
 _TWO_TYPOS = 8
+
+
+#: Words of the language: neither typos nor parts of names.
+_NEVER_REPAIRED = words.PROTECTED | words.GRAMMAR | words.SOFT
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +59,7 @@ class Lexicon:
         for field in spec.fields:
             self._add_field(field)
             self._add_values(field)
+        self._add_details()
         self._phrases = {key: self._sorted(found.values()) for key, found in self._entries.items()}
         self._targets = sorted(self._spellings)
 
@@ -69,13 +79,14 @@ class Lexicon:
 
     def part(self, word: str) -> tuple[Entry, ...]:
         """Values of which the word is one part: "akron" -> DM-Akron. Of several in a field: all that contain it."""
-        if len(word) < _SHORTEST_REPAIRED or words.is_plural(word) or word in words.PROTECTED | words.GRAMMAR:
+        key = words.singular(word) if words.singular(word) in self._parts else word
+        if len(word) < _SHORTEST_REPAIRED or word in _NEVER_REPAIRED or key in _NEVER_REPAIRED:
             return ()
         by_field: dict[str, list[str]] = {}
-        for field, value in sorted(self._parts.get(words.key_of(word), ())):
+        for field, value in sorted(self._parts.get(key, ())):
             by_field.setdefault(field, []).append(value)
         entries = [
-            Entry(kind="value", field=field, value=found[0] if len(found) == 1 else word,
+            Entry(kind="value", field=field, value=found[0] if len(found) == 1 else key,
                   op="eq" if len(found) == 1 else "contains", rank=2)
             for field, found in by_field.items()
         ]  # fmt: skip
@@ -84,7 +95,7 @@ class Lexicon:
     def repair(self, word: str) -> str | None:
         """The known word that a typo most likely stands for, as written; None when none or several are as near."""
         singular = words.singular(word)
-        if len(word) <= _SHORTEST_REPAIRED or not word.isalpha() or word in words.PROTECTED or word in words.GRAMMAR:
+        if len(word) <= _SHORTEST_REPAIRED or not word.isalpha() or word in _NEVER_REPAIRED:
             return None
         cutoff = 1 if len(singular) < _TWO_TYPOS else 2
         near = process.extract(singular, self._targets, scorer=OSA.distance, score_cutoff=cutoff, limit=4)
@@ -99,6 +110,43 @@ class Lexicon:
     def contained(self, field: str, part: str) -> tuple[str, ...]:
         """The field's values that contain the part, case-blind."""
         return tuple(v for v in self._vocabulary.get(field, ()) if words.fold(part) in words.fold(v))
+
+    def details(self, field: str) -> tuple[str, ...]:
+        """Fields named after this one: "os_version" says more of "os"."""
+        return tuple(name for name in self.fields if name.startswith(f"{field}_"))
+
+    def spelling(self, field: str, text: str) -> str | None:
+        """The field's value that is written so."""
+        return next((v for v in self._vocabulary.get(field, ()) if words.fold(v) == words.fold(text)), None)
+
+    def numeric(self, field: str, number: float) -> str | None:
+        """The field's text that is this number: "39.0" for 39."""
+        return next((v for v in self._vocabulary.get(field, ()) if words.number_of(v) == number), None)
+
+    def beginning(self, field: str, text: str) -> bool:
+        """Some value of the field is the text and more after a dot: "20" and "20.04"."""
+        return any(words.fold(v).startswith(f"{words.fold(text)}.") for v in self._vocabulary.get(field, ()))
+
+    def fragment(self, word: str) -> tuple[Entry, ...]:
+        """A piece of a value with a digit in it, "r760" of "PowerEdge R760"; only when one field has such values."""
+        if len(word) < _SHORTEST_FRAGMENT or not (any(map(str.isdigit, word)) and any(map(str.isalpha, word))):
+            return ()
+        pattern = re.compile(rf"(?<![^\W_]){re.escape(words.fold(word))}")
+        found = {f for f, values in self._vocabulary.items() if any(pattern.search(words.fold(v)) for v in values)}
+        return tuple(Entry(kind="value", field=f, value=word, op="contains", rank=2) for f in found if len(found) == 1)
+
+    def named(self, word: str) -> tuple[str, ...]:
+        """The fields called so."""
+        return tuple(e.field for e in self.lookup(words.key_of(word)) if e.kind == "field")
+
+    def measures(self, word: str) -> bool:
+        """The word names a number field or its unit."""
+        units = {f.unit.lower() for f in self.spec.fields if f.unit}
+        return word in units or any(self.fields[name].type == "number" for name in self.named(word))
+
+    @property
+    def text_fields(self) -> frozenset[str]:
+        return frozenset(f.name for f in self.spec.fields if f.type in ("text", "id", "address", "list"))
 
     def near_values(self, field: str, value: str, limit: int = 3) -> tuple[str, ...]:
         """Values of the field that resemble one that found nothing."""
@@ -119,6 +167,18 @@ class Lexicon:
         return tuple(f.name for f in self.spec.fields if question in f.aliases)
 
     @property
+    def kind_fields(self) -> tuple[str, ...]:
+        """Fields whose values are nouns for rows: some of their words are declared in the plural ("routers")."""
+        return tuple(
+            f.name for f in self.spec.fields
+            if f.is_category and any(words.is_plural(word) or f"{word}s" in f.value_aliases for word in f.value_aliases)
+        )  # fmt: skip
+
+    def is_countable(self, noun: str) -> bool:
+        """One row may be called so: "host", whose plural is declared too; not "hardware"."""
+        return noun == self.spec.noun[0] or words.plural_of(noun) in self.spec.noun_aliases
+
+    @property
     def first_identifier(self) -> str | None:
         """What "named" and "starting with" mean without a field: the most telling textual identifier."""
         found = [f.name for f in self.spec.fields if f.is_identifier and f.type in ("text", "id")]
@@ -128,6 +188,8 @@ class Lexicon:
         key = words.key_of(phrase)
         if not key:
             return
+        if entry.kind in ("noun", "field") and len(key.split(" ")[-1]) == _TOO_SHORT_FOR_PLURAL:
+            self._entries.setdefault(f"{key}s", {}).setdefault((entry.kind, entry.field), entry)
         self._entries.setdefault(key, {}).setdefault((entry.kind, entry.field), entry)
         for word in words.pieces(phrase):
             if word.isalpha() and len(word) >= _SHORTEST_REPAIRED:
@@ -146,9 +208,18 @@ class Lexicon:
                 for part in parts:
                     self._add_stem(part, field.name)
 
+    def _add_details(self) -> None:
+        """ "os and version": the last word of a field named after another is its name too, if nothing else is."""
+        for name in list(self.fields):
+            for detail in self.details(name):
+                short = detail.removeprefix(f"{name}_")
+                others = [f for f in self.fields if f.endswith(f"_{short}")]
+                if words.key_of(short) not in self._entries and len(others) == 1:
+                    self._add(short, Entry(kind="field", field=detail, rank=1))
+
     def _add_stem(self, word: str, field: str) -> None:
         found = self._stems.setdefault(words.stem(word), [])
-        if field not in found and word not in words.FUNCTION and len(word) > len("on"):
+        if field not in found and word not in words.GRAMMAR and len(word) > len("on"):
             found.append(field)
 
     def _add_values(self, field: FieldSpec) -> None:
@@ -169,7 +240,7 @@ class Lexicon:
                 self._add(part, Entry(kind="value", field=field.name, value=part, op="contains", rank=2))
             # Names have parts that name them too ("Akron"); the words of a description are just words ("access point").
             if part[0].isupper():
-                self._parts.setdefault(words.key_of(part), set()).add((field.name, value))
+                self._parts.setdefault(words.fold(part), set()).add((field.name, value))
 
     def _sorted(self, entries: Iterable[Entry]) -> tuple[Entry, ...]:
         kinds = ("noun", "identity", "value", "field")
@@ -183,6 +254,8 @@ def _names(field: FieldSpec) -> Iterator[str]:
     parts = field.name.split("_")
     if len(parts) > 1 and parts[-1] in ("on", "at", "in", field.unit.lower()):
         yield " ".join(parts[:-1])
+    if field.title.endswith(")") and " (" in field.title:
+        yield field.title.split(" (")[0]
 
 
 def _preference(spec: TableSpec) -> dict[str, int]:

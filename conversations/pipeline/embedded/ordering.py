@@ -20,22 +20,23 @@ _OLD = frozenset("oldest earliest".split())
 _COUNTED = frozenset("most fewest least max min".split())
 _SORTED = frozenset("sorted sort sorting ordered order ranked rank arranged".split())
 _LIMITS = frozenset("top bottom first last limit only newest oldest largest biggest smallest latest".split())
+#: Before a number they limit an answer only when a noun follows: "at most 6 hosts".
+_AT_MOST = ("at most", "up to", "no more than", "a maximum of", "maximum of", "maximum", "max")
 
 
 def order(s: Scanner) -> bool:
     """ "sorted by name", "ordered by memory descending, then name", "newest first"."""
+    if s.low() == "alphabetically":
+        return _alphabetically(s, 0)
     if s.low() not in _SORTED:
         return _first(s)
-    following = s.item(1)
-    if following and (following.is_noun or following.values) and not s.field_at(1):
+    following = s.item(s.skip(ARTICLES, 1))
+    if following and (following.is_noun or following.values) and not following.fields:
         s.draft.sorting = True
         return s.take(1)
     at = s.skip(ARTICLES | {"them", "results", "it", "by", "on"}, 1)
     if s.low(at) == "alphabetically":
-        s.take(at)
-        name = s.lexicon.first_identifier
-        s.draft.sort.extend([Sort(field=name)] if name else [])
-        return s.take(1)
+        return _alphabetically(s, at)
     name = _sort_field(s, at)
     if name is None:
         return False
@@ -43,10 +44,24 @@ def order(s: Scanner) -> bool:
     return _terms(s, name)
 
 
+def _alphabetically(s: Scanner, ahead: int) -> bool:
+    s.take(ahead + 1)
+    name = s.lexicon.first_identifier
+    if s.low() == "by" and s.field_at(1):
+        name = s.field_at(1)
+        s.take(2)
+    s.draft.sort.extend([Sort(field=name)] if name else [])
+    return True
+
+
 def _sort_field(s: Scanner, ahead: int) -> str | None:
     name = s.field_at(ahead)
     if name:
         return name
+    measured = s.says("number of", "the number of", ahead=ahead)
+    if measured and s.field_at(ahead + measured, "number"):
+        s.take(measured)
+        return s.field_at(ahead, "number")
     if s.low(ahead) == "count" or s.says("number of", "the number of", ahead=ahead):
         return "count"
     stems = s.stem_fields(ahead)
@@ -61,9 +76,19 @@ def _terms(s: Scanner, name: str | None) -> bool:
         s.take(int(s.low() in ("date", "dates")))
         s.draft.sort.append(Sort(field=name, descending=bool(direction(s))))
         at = s.skip({",", "and", "then", "by"}, 0)
-        name = _sort_field(s, at) if at else None
+        name = _sort_field(s, at) if at and not lists_columns(s, at) else None
         s.take(at if name is not None else 0)
     return True
+
+
+def lists_columns(s: Scanner, at: int) -> bool:
+    """ "…, name and disk only": the fields after the comma are what to show."""
+    while s.field_at(at) is not None:
+        following = s.skip(words.CONNECTORS, at + 1)
+        if s.field_at(following) is None:
+            return s.low(at + 1) in ("only", "just") and s.field_at(s.skip(ARTICLES, at + 2)) is None
+        at = following
+    return False
 
 
 def _count_size(s: Scanner) -> int:
@@ -94,8 +119,8 @@ def _first(s: Scanner) -> bool:
     size = 3 if name else 2
     if low not in _BIG | _SMALL | _NEW | _OLD | {"soonest"} or s.low(size - 1) != "first":
         return False
-    if name is None and low in ("most", "fewest") and s.draft.group_by:
-        s.draft.by_count = low == "most"
+    if name is None and low in _BIG | _SMALL and s.draft.group_by:
+        s.draft.by_count = low in _BIG
         return s.take(size)
     name = name or _usual_field(s, ("number",) if low in _BIG | _SMALL else ("date", "datetime"))
     if name is None:
@@ -113,7 +138,18 @@ def _usual_field(s: Scanner, types: tuple[str, ...]) -> str | None:
 
 def limit(s: Scanner) -> bool:
     """ "top 5", "first 10 rows", "the 3 largest", "limit 20", "show 10 routers"."""
-    return _limit_after(s) or _limit_before(s) or _superlative(s)
+    return _limit_after(s) or _at_most(s) or _limit_before(s) or _superlative(s)
+
+
+def _at_most(s: Scanner) -> bool:
+    size = s.says(*_AT_MOST)
+    number, following = words.number_of(s.low(size)), s.item(size + 1)
+    if not size or number is None or following is None or not (following.is_noun or following.values):
+        return False
+    if not _is_request(s):
+        return False
+    s.take(size + 1)
+    return _limited(s, int(number), "")
 
 
 def _limit_after(s: Scanner) -> bool:
@@ -142,6 +178,7 @@ def _limit_before(s: Scanner) -> bool:
 
 def _limited(s: Scanner, number: int, word: str) -> bool:
     s.draft.limit = number if number > 0 else None
+    s.draft.limits.append(s.position)
     if word not in ("limit", "first", "only", ""):
         s.draft.superlative = word in ("top", "largest", "biggest", "newest", "latest", "last")
     if word in ("newest", "oldest", "latest", "last"):
@@ -183,13 +220,22 @@ def _is_request(s: Scanner) -> bool:
 def _superlative(s: Scanner) -> bool:
     """ "largest disk", "the most memory", "newest servers", "which site has the most switches"."""
     low = s.low()
-    if s.says("most recent", "most recently"):
+    if s.says("most recent", "most recently", "least recently"):
+        descending = low == "most"
         s.take(2)
-        return _sort_by_date(s, descending=True)
+        name = s.field_at(0, "date", "datetime") or next(
+            (f for f in s.stem_fields(0) if s.spec_of(f).type in ("date", "datetime")), None
+        )
+        if name is None:
+            return _sort_by_date(s, descending=descending)
+        s.draft.superlative = descending
+        s.draft.sort.append(Sort(field=name, descending=descending))
+        return s.take(1)
     if low not in (_BIG | _SMALL | _NEW | _OLD) - {"top", "bottom"}:
         return False
     name = s.field_at(1, "number", "date", "datetime")
     if name:
+        s.draft.superlative = low in _BIG | _NEW
         s.draft.sort.append(Sort(field=name, descending=low in _BIG | _NEW))
         return s.take(2)
     if low in _NEW | _OLD:

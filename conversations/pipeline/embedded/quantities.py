@@ -30,35 +30,75 @@ _Bounds = tuple[tuple[Op, Cell], ...]
 _SIZES = ("kb", "mb", "gb", "tb", "pb")
 _TIME_FILLERS = COPULAS | frozenset(
     """that which has have had do does did been already about to will due the their its date dates go going out
-    run runs ends end""".split()
+    run runs ends end ended ending still yet""".split()
 )
 _PAST_VERBS = frozenset("seen bought made run".split())
 _EXPIRED = frozenset("expired lapsed overdue".split())
+_ABOUT = frozenset("about around roughly approximately approx circa almost nearly ~".split())
+#: Before a number field they say no amount.
+VAGUE = frozenset("high low big large small little huge massive tiny enough much insufficient ample".split())
 
 
 def comparison(s: Scanner) -> bool:
     """ "more than 64 GB of RAM", "at least 8 cores", "memory over 64", "between 8 and 16 cores", "16+ cores"."""
     name = s.field_at(0, "number")
     if name is not None:
-        at = s.skip(words.FILLERS | {":"}, 1)
-        found = _amount(s, at, name)
-        if found is None:
-            return False
-        return _compare(s, name, *found)
+        found = _amount(s, s.skip(words.FILLERS | {":"}, 1), name)
+        return found is not None and _compare(s, name, *found)
     found = _amount(s, 0, None)
     if found is None:
         return False
     at = s.skip({"of", "in", "worth"}, found[1])
     after = s.field_at(at, "number")
-    if after is not None:
-        found = _amount(s, 0, after)
-        return found is not None and _compare(s, after, found[0], at + 1)
-    name = _field_of_unit(s, found[1])
-    found = _amount(s, 0, name) if name else None
-    return name is not None and found is not None and _compare(s, name, *found)
+    if after is None:
+        return _by_unit(s, found[1])
+    found = _amount(s, 0, after)
+    return found is not None and _compare(s, after, *_widened(s, found[0], at + 1))
+
+
+def _by_unit(s: Scanner, end: int) -> bool:
+    """An amount without a field: of the one that is measured so; when several are, it must be said."""
+    owners = _fields_of_unit(s, end)
+    if len(owners) > 1:
+        titles = " or ".join(s.spec_of(name).title for name in owners)
+        s.doubt(f"An amount in {s.spec_of(owners[0]).unit} can be {titles} here: please say which you mean.")
+        return s.take(end)
+    found = _amount(s, 0, owners[0]) if owners else None
+    return found is not None and _compare(s, owners[0], *found)
+
+
+def _widened(s: Scanner, bounds: _Bounds, size: int) -> tuple[_Bounds, int]:
+    """ "64 GB of memory or more": the comparison may follow the field."""
+    for phrase, op in _AFTER_NUMBER if [op for op, _ in bounds] == ["eq"] else ():
+        if taken := s.says(phrase, ahead=size):
+            return ((op, bounds[0][1]),), size + taken
+    return bounds, size
+
+
+def vague(s: Scanner) -> bool:
+    """ "high memory hosts", "lots of disk": no amount that could be compared with."""
+    size = s.says("lots of", "plenty of", "a lot of") or int(s.low() in VAGUE)
+    name = s.field_at(size, "number") if size else None
+    if name is None or compares(s, size + 1) or words.number_of(s.low(size + 1)) is not None:
+        return False
+    s.doubt(f"How much is “{s.low()} {s.low(size)}”? Please give a number for {s.spec_of(name).title}.")
+    return s.take(size + 1)
+
+
+def covered(s: Scanner) -> bool:
+    """ "under warranty", "out of warranty", "with a valid certificate": the date field says until when."""
+    size = s.says("no longer under", "no longer in", "still under", "still in", "out of", "under", "in", "outside of")
+    size = size or s.says("with a valid", "with valid", "with a current", "with an active", "having a valid")
+    name = s.field_at(size, "date", "datetime") if size else None
+    if name is None or name not in s.lexicon.stem_fields("expires") or _time_at(s, size + 1, False):
+        return False
+    over = s.low() in ("out", "outside", "no")
+    return _add_time(s, name, dates.before_now(s.now), size + 1, negated=s.negated == over)
 
 
 def _compare(s: Scanner, name: str, bounds: _Bounds, size: int) -> bool:
+    if {s.low(-1), s.low(1)} & _ABOUT and [op for op, _ in bounds] == ["eq"]:
+        s.doubt("I compare exactly: please give the bounds, as in “between 60 and 70”.")
     if s.negated and len(bounds) > 1:
         return False
     filters = [Filter(field=name, op=OPPOSITES[op] if s.negated else op, value=value) for op, value in bounds]
@@ -82,6 +122,10 @@ def _amount(s: Scanner, at: int, name: str | None) -> tuple[_Bounds, int] | None
     number = words.number_of(s.low(at + size))
     if number is None:
         return None
+    upper = words.number_of(s.low(at + size + 2)) if s.low(at + size + 1) in ("to", "-", "through") else None
+    if op is None and upper is not None:
+        factor, end = _unit(s, at + size + 3, name)
+        return (("gte", number * factor), ("lte", upper * factor)), end
     factor, end = _unit(s, at + size + 1, name)
     for phrase, after in _AFTER_NUMBER if op is None else ():
         if taken := s.says(phrase, ahead=end):
@@ -116,14 +160,21 @@ def _unit(s: Scanner, at: int, name: str | None) -> tuple[int | float, int]:
     return 1, at
 
 
-def _field_of_unit(s: Scanner, end: int) -> str | None:
-    """The only number field that is measured in the unit typed before `end`; None when several are."""
-    typed = _UNITS.get(s.low(end - 1), s.low(end - 1))
+def _fields_of_unit(s: Scanner, end: int) -> tuple[str, ...]:
+    """The number fields that are measured in a unit typed before `end`."""
+    for at in range(1, end):
+        owners = _owners(s, _UNITS.get(s.low(at), s.low(at)))
+        if owners:
+            return owners
+    return ()
+
+
+def _owners(s: Scanner, typed: str) -> tuple[str, ...]:
     fields = s.lexicon.fields_of_type("number")
     owners = [f.name for f in fields if f.unit and words.singular(f.unit.lower()) == words.singular(typed)]
     if not owners and typed in _SIZES:
         owners = [f.name for f in fields if f.unit.lower() in _SIZES]
-    return owners[0] if len(owners) == 1 else None
+    return tuple(owners)
 
 
 def time(s: Scanner) -> bool:
@@ -207,8 +258,9 @@ def _time_at(s: Scanner, ahead: int, past: bool) -> tuple[dates.Span, int] | Non
     return None
 
 
-def _add_time(s: Scanner, name: str, span: dates.Span, size: int) -> bool:
-    filters = dates.to_filters(name, span, is_date=s.spec_of(name).type == "date", negated=s.negated)
+def _add_time(s: Scanner, name: str, span: dates.Span, size: int, *, negated: bool | None = None) -> bool:
+    negated = s.negated if negated is None else negated
+    filters = dates.to_filters(name, span, is_date=s.spec_of(name).type == "date", negated=negated)
     if filters is None:
         return False
     s.take(size)

@@ -17,6 +17,8 @@ OPPOSITES: dict[Op, Op] = {
     "eq": "ne", "ne": "eq", "in": "not_in", "not_in": "in", "contains": "not_contains", "not_contains": "contains",
     "lt": "gte", "gte": "lt", "gt": "lte", "lte": "gt", "is_null": "not_null", "not_null": "is_null",
 }  # fmt: skip
+#: Numbers of more digits than a year may be the number of a row.
+_SHORTEST_ROW = 4
 _INNER_SYMBOLS = frozenset({",", "/", "&", "+", "-", ":", "(", ")"})
 
 
@@ -24,7 +26,7 @@ _INNER_SYMBOLS = frozenset({",", "/", "&", "+", "-", ":", "(", ")"})
 class Item:
     """One or more tokens that mean something together: tokens[start:end]."""
 
-    kind: Literal["known", "word", "number", "quoted", "date", "network", "address", "url", "symbol"]
+    kind: Literal["known", "word", "number", "quoted", "date", "network", "address", "url", "pattern", "symbol"]
     start: int
     end: int
     text: str
@@ -73,8 +75,8 @@ def _known(tokens: Sequence[Token], at: int, lexicon: Lexicon, extras: Mapping[s
             continue
         key = " ".join(token.key for token in span if token.key)
         entries = (*extras.get(key, ()), *lexicon.lookup(key))
-        if size == 1 and _is_plain(span[0]):
-            entries = tuple(e for e in entries if e.kind in ("noun", "field") and _may_name(span[0]))
+        if size == 1 and _is_plain(span[0]) and not _is_state(tokens, at, lexicon):
+            entries = tuple(e for e in entries if _is_meant(e, span[0]))
         if (
             size > 1
             and entries
@@ -97,6 +99,23 @@ def _is_plain(token: Token) -> bool:
     return token.kind == "word" and token.low in words.GRAMMAR and not (token.text.isupper() and len(token.text) > 1)
 
 
+def _is_state(tokens: Sequence[Token], at: int, lexicon: Lexicon) -> bool:
+    """A table's own word for a value beats the grammar's: "live hosts"; not the verb of a place: "live in"."""
+    token, following = tokens[at], tokens[at + 1].low if at + 1 < len(tokens) else ""
+    return (
+        token.low not in words.CORE
+        and following not in words.PREPOSITIONS
+        and any(token.low == word for field in lexicon.spec.fields for word in field.value_aliases)
+    )
+
+
+def _is_meant(entry: Entry, token: Token) -> bool:
+    """A row may be known by a long number; else a number or function word can only be a field or noun."""
+    if entry.kind == "identity":
+        return token.kind == "number" and len(token.text) > _SHORTEST_ROW
+    return entry.kind in ("noun", "field") and _may_name(token)
+
+
 def _may_name(token: Token) -> bool:
     """A field or noun may be called as a word of the grammar is: "team", "order"."""
     return token.kind == "word" and len(token.low) > len("us") and token.low not in words.CORE
@@ -113,6 +132,8 @@ class Condition:
     filter: Filter
     #: Conditions with the same number were listed together: "routers and switches".
     group: int
+    #: The last item of what said it.
+    at: int = 0
 
 
 @dataclass(kw_only=True)
@@ -143,6 +164,16 @@ class Draft:
     #: Fields named without a condition, with the index of their item.
     mentioned: list[tuple[str, int]] = field(default_factory=list)
     identities: list[Filter] = field(default_factory=list)
+    #: A number field that was asked for like a number of rows: "how many cores".
+    measured: str = ""
+    #: "how much" was asked.
+    amount: bool = False
+    #: Why the request must not be run, in words: the first reason found.
+    problem: str = ""
+    #: Places of the nouns: what is asked for.
+    nouns: list[int] = field(default_factory=list)
+    #: Places of the limits that were said.
+    limits: list[int] = field(default_factory=list)
     asks_null: bool = False
 
 
@@ -206,6 +237,11 @@ class Scanner:
                 return name
         return None
 
+    def names_value(self, ahead: int, name: str) -> bool:
+        """A known value of the field stands there."""
+        item = self.item(ahead)
+        return item is not None and any(entry.field == name for entry in item.values)
+
     def spec_of(self, name: str) -> FieldSpec:
         return self.lexicon.fields[name]
 
@@ -215,6 +251,10 @@ class Scanner:
         if item is None or item.kind != "word" or item.low in words.FUNCTION:
             return ()
         return self.lexicon.stem_fields(item.low)
+
+    def doubt(self, reason: str) -> None:
+        """Remembers why the request must not be run."""
+        self.draft.problem = self.draft.problem or reason
 
     @property
     def negated(self) -> bool:
@@ -227,7 +267,8 @@ class Scanner:
     def add(self, filters: Iterable[Filter], group: int | None = None) -> None:
         """Adds conditions and spends the negation before them, if there was one."""
         group = self.new_group() if group is None else group
-        self.draft.conditions.extend(Condition(filter=f, group=group) for f in filters)
+        at = max(self.position - 1, 0)
+        self.draft.conditions.extend(Condition(filter=f, group=group, at=at) for f in filters)
         if self.negation is not None:
             self.used.add(self.negation)
             self.negation = None
@@ -240,9 +281,11 @@ class Scanner:
         for entry in item.values:
             if entry.field == name:
                 return entry.value, 1
+        number = words.number_of(item.low)
         if self.spec_of(name).type == "number":
-            number = words.number_of(item.low)
             return (number, 1) if number is not None else None
+        if number is not None and (known := self.lexicon.numeric(name, number)) is not None:
+            return known, 1
         if item.is_literal or (item.values and item.kind == "known"):
             return item.text, 1
         return None

@@ -49,10 +49,18 @@ def count(s: Scanner) -> bool:
     )  # fmt: skip
     if not size and s.low() == "total" and not s.draft.export and (item := s.item(1)) and (item.values or item.is_noun):
         size = 1
-    if size:
+    if not size and s.says("how much"):
+        size = 2
+        s.draft.amount = True
+    measured = s.field_at(size, "number") if size and s.low() != "count" else None
+    if measured:
+        opens = {item.low for item in s.items[: s.position]} <= words.FUNCTION
+        s.draft.measured = measured if opens else s.draft.measured
+        return s.take(size)
+    if size and s.low(1) != "much":
         s.draft.count = True
         return s.take(size)
-    return s.low() == "how" and s.low(1) == "much" and s.take(2)
+    return bool(size) and s.take(size)
 
 
 def group(s: Scanner) -> bool:
@@ -60,13 +68,19 @@ def group(s: Scanner) -> bool:
     size = s.says(
         "per", "grouped by", "group by", "grouping by", "for each", "for every", "in each", "in every", "at each",
         "on each", "broken down by",
-        "split by", "across", "distribution of", "breakdown of", "split per", "each",
+        "split by", "across", "distribution of", "breakdown of", "split per", "split across", "each", "unique",
+        "distinct", "different",
     )  # fmt: skip
-    if s.says("break down", "breakdown", "break", "summarize", "summarise", "distribution") and not size:
+    if s.says("break down", "breakdown", "break", "summarize", "summarise", "distribution") and (
+        not size or s.field_at(s.skip(ARTICLES, size)) is None
+    ):
         s.draft.breakdown = True
-        return s.take(s.says("break down") or 1)
+        return s.take(s.says("break down", "breakdown of", "distribution of") or 1)
     at = s.skip(ARTICLES, size)
     if not size or s.field_at(at) is None:
+        return False
+    item, following = s.item(at), s.item(at + 1)
+    if s.low() in words.SOFT and (item is None or (following and (following.is_noun or following.values))):
         return False
     s.take(at)
     s.draft.group_by.extend(_field_list(s))
@@ -90,7 +104,14 @@ def by(s: Scanner) -> bool:
         s.draft.by_count = direction if direction is not None else s.draft.superlative is not False
         return True
     item = s.item(at)
-    if item is None or s.field_at(at) is None or (item.values and item.entries[0].kind == "value" and not item.fields):
+    following = s.item(at + 1)
+    named = following is not None and any(entry.kind == "identity" for entry in following.values)
+    if (
+        item is None
+        or named
+        or s.field_at(at) is None
+        or (item.values and item.entries[0].kind == "value" and not item.fields)
+    ):
         return False
     s.take(at)
     names = _field_list(s)
@@ -109,7 +130,42 @@ def _field_list(s: Scanner) -> list[str]:
         at = s.skip(words.CONNECTORS | {"then", "the", "by", "per"}, 0)
         if not at or s.low(at - 1) not in words.CONNECTORS | {"the", "by", "per", "then"}:
             break
+        if ordering.lists_columns(s, at):
+            break
     return names
+
+
+def all_columns_but(s: Scanner) -> bool:
+    """ "all columns except notes for …", "… without the notes column": every field but these."""
+    opened = s.says(*(f"{noun} {but}" for noun in _COLUMNS for but in _BUT)) if s.low() in _COLUMNS else 0
+    start = opened or s.says(*_BUT)
+    if not start:
+        return False
+    at = s.skip(ARTICLES | {"for"}, start)
+    names, end = _names_at(s, at)
+    closed = int(s.low(end) in _COLUMNS)
+    if not names or not (opened or closed):
+        return False
+    s.draft.columns = [field.name for field in s.lexicon.spec.fields if field.name not in names]
+    return s.take(end + closed)
+
+
+_COLUMNS = frozenset("column columns field fields".split())
+_BUT = ("except for", "except", "but not", "but", "without", "excluding", "other than", "apart from", "minus",
+"not including", "omitting", "leaving out", "no")  # fmt: skip
+
+
+def _names_at(s: Scanner, at: int) -> tuple[list[str], int]:
+    """FIELD, FIELD and FIELD from here on, and the place after them."""
+    names: list[str] = []
+    end = at
+    while (name := s.field_at(at)) is not None:
+        names.append(name)
+        end = at + 1
+        at = s.skip(words.CONNECTORS | {"the"}, end)
+        if at == end:
+            break
+    return names, end
 
 
 def columns(s: Scanner) -> bool:
@@ -132,6 +188,7 @@ def columns(s: Scanner) -> bool:
         ":",
         "display",
     )
+    closed = int(s.low(end) in ("only", "just") and (s.item(end + 1) is None or s.low(end + 1) in _AFTER_ONLY))
     related = s.low(end) in ("of", "for", "from") and before not in ("by", "per")
     with_their = before in ("their", "its", "with", "plus") and (len(names) > 1 or before != "with")
     listed = len(names) > 1 and before not in ("by", "per", "no", "without")
@@ -140,8 +197,12 @@ def columns(s: Scanner) -> bool:
         or related
         or with_their
         or listed
+        or closed
     ):
         return False
+    if related and _asks_kinds(s, names):
+        s.draft.group_by.extend(names)
+        return s.take(end)
     if (
         before in ("their", "its")
         and s.low(-2) in ("with", "and", "including", "plus")
@@ -150,7 +211,17 @@ def columns(s: Scanner) -> bool:
         first = s.lexicon.spec.preview_fields[0]
         names = names if first in names else [first, *names]
     s.draft.columns.extend(name for name in names if name not in s.draft.columns)
-    return s.take(end)
+    return s.take(end + closed)
+
+
+def _asks_kinds(s: Scanner, names: list[str]) -> bool:
+    """ "what makes of switches", "what are the models of …": each value once."""
+    before = next((k for k in range(s.position - 1, -1, -1) if s.items[k].low not in ARTICLES | COPULAS), None)
+    asked = before is not None and s.items[before].low in ("what", "which")
+    return asked and len(names) == 1 and s.spec_of(names[0]).is_category and words.is_plural(s.low())
+
+
+_AFTER_ONLY = frozenset({"for", "of", "from", ".", "?", "!", ",", "please"})
 
 
 def _listed(s: Scanner) -> tuple[list[str], int]:
@@ -160,10 +231,17 @@ def _listed(s: Scanner) -> tuple[list[str], int]:
         names.append(name)
         end = at + 1
         at = s.skip(words.CONNECTORS, end)
-        if at == end:
+        if at == end and not _is_next_column(s, at):
             break
         at = s.skip(ARTICLES, at)
     return names, end
+
+
+def _is_next_column(s: Scanner, at: int) -> bool:
+    """Fields may be listed without commas: "hostname fqdn and ip of …"."""
+    item, following = s.item(at), s.item(at + 1)
+    listed = s.low(at + 1) in words.CONNECTORS | {"of", "for", "from"} or (following is not None and following.fields)
+    return bool(item and item.fields and not item.values and listed)
 
 
 def _is_value_first(item: Item | None, following: Item | None) -> bool:
@@ -187,6 +265,7 @@ def noun(s: Scanner) -> bool:
     if item is None or not item.is_noun:
         return False
     s.draft.noun = True
+    s.draft.nouns.append(s.position)
     return s.take(1)
 
 

@@ -8,7 +8,7 @@ import unicodedata
 from dataclasses import dataclass
 from typing import Literal
 
-Kind = Literal["word", "number", "quoted", "date", "network", "address", "url", "symbol"]
+Kind = Literal["word", "number", "quoted", "date", "network", "address", "url", "pattern", "symbol"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +28,7 @@ _TOKEN = re.compile(
     | (?P<url>https?://[^\s,;]+)
     | (?P<thousands>\d{1,3}(?:,\d{3})+)(?!\w)
     | (?P<v6>(?:[0-9a-fA-F]{0,4}:){2,7}[0-9a-fA-F]{0,4}(?:/\d+)?)(?![\w:])
+    | (?P<pattern>(?<![\w*%])[*%][\w.:-]*[^\W_][\w.:-]*[*%]?(?![\w*%]) | (?<![\w*%])[^\W_][\w.:-]*[*%](?![\w*%.]))
     | (?P<word>[\w@\#$€][^\s,;!?()<>="“”`|\[\]{}]*)
     | (?P<symbol><=|>=|!=|<>|==|[<>=,;:&+/?!()-])
     """,
@@ -75,10 +76,10 @@ FUNCTION = (
         does did done can could will would shall should may might must please pls plz kindly just only so
         also too then as but than if about show list give gimme get fetch find display see print return
         provide tell look looking search query view retrieve enumerate pull bring want need like let lets
-        know wish know try help request select currently current right now rn today's asap quick quickly
-        fast fully complete full entire whole total overall ok okay hey hi hello um uh well thanks thank
-        thx cheers good morning afternoon evening day guys folks everyone available existing exist exists
-        different distinct unique various individual particular specific such those these out up-to-date
+        know wish know try help request select currently right now rn today's asap quickly still yet already got rest
+        fully complete full entire whole total overall ok okay hey hi hello um uh well thanks thank
+        thx cheers morning afternoon evening day guys folks everyone existing exist exists
+        various individual such those these out up-to-date
         via using use used w/ r ur are's 's s re d ll ve m out together back thing things stuff everything
         anything something anyone someone one ones information info details detail data record records row
         rows entry entries item items result results overview summary report inventory table database's
@@ -89,6 +90,9 @@ FUNCTION = (
     )
 )  # fmt: skip
 
+#: They mean something of a row ("the fast servers") and nothing of a field ("the available sites").
+SOFT = frozenset("good fast quick important available different distinct unique current nice proper free".split())
+
 #: Words that the rules know and that alone never name a value; unlike function words they are missed
 #: when no rule took them.
 GRAMMAR = (
@@ -97,7 +101,8 @@ GRAMMAR = (
     | frozenset(
         """called named titled many much number count counts total per most less least fewer fewest first last next
         between over above below before after since until sorted sort ordered order grouped group limit
-        top bottom starts contains export download csv percent percentage average mean median sum ratio""".split()
+        top bottom random starts contains export download csv
+        percent percentage average mean median sum ratio""".split()
     )
 )
 
@@ -127,7 +132,12 @@ PROTECTED = frozenset(
     trial trust truth twice under union unique until update upper usage users usual valid value verify
     video visit voice waste watch water weather where which while white whole whose within without woman
     world worse worst would write wrong yesterday young yours person people house mouse horse nurse purse
-    course source""".split()
+    course source network port internal external primary secondary backup room team
+    suite hall floor cage office panel lab group site server cluster data design home general service support
+    operations operation security desk starting ending matching beginning containing including excluding following
+    showing listing missing using having being sorting ordering grouping counting existing remaining broken
+    virtual physical standard enterprise advanced series professional edition version warehouse storage
+    inch rail unit tower mini basic simple""".split()
 )
 
 
@@ -139,7 +149,7 @@ def fold(text: str) -> str:
 
 def singular(piece: str) -> str:
     """One form for singular and plural; not always a word, but always the same for both."""
-    if len(piece) < len("pcs") or piece[-1].isdigit():
+    if len(piece) <= len("ups") or piece[-1].isdigit():
         return piece
     for ending, form in (
         ("ies", "y"), ("sses", "ss"), ("ches", "ch"), ("shes", "sh"), ("xes", "x"), ("zes", "z"), ("uses", "us"),
@@ -177,6 +187,12 @@ def is_plural(word: str) -> bool:
     return len(word) > len("dns") and word.endswith("s") and not word.endswith(("ss", "us", "is"))
 
 
+def may_be_plural(word: str) -> bool:
+    """Also of abbreviations: "vms"; asked of words that are known to be no singular."""
+    abbreviated = len(word) == len("pdus") and word.endswith("us")
+    return len(word) > len("us") and word.endswith("s") and (abbreviated or not word.endswith(("ss", "us", "is")))
+
+
 def plural_of(word: str) -> str:
     """How an English noun is written for several."""
     if word.endswith("y") and word[-2:-1] not in "aeiou":
@@ -206,25 +222,38 @@ def looks_like_identifier(token: Token) -> bool:
     )
 
 
+def is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
 def tokenize(text: str) -> tuple[Token, ...]:
     tokens: list[Token] = []
     for match in _TOKEN.finditer(text.replace("’", "'")):
         group = match.lastgroup or ""
         if group.startswith("q"):
             tokens.append(_token(match[group], "quoted"))
-        elif group == "word":
+        elif group == "word" or (group == "pattern" and _is_amount(match[group])):
             tokens.extend(_of_word(match[group]))
         elif group == "v6":
             tokens.extend(_address(match[group]) or _of_word(match[group]))
         else:
-            kinds: dict[str, Kind] = {"url": "url", "thousands": "number", "symbol": "symbol"}
+            kinds: dict[str, Kind] = {"url": "url", "pattern": "pattern", "thousands": "number", "symbol": "symbol"}
             tokens.append(_token(match[group], kinds[group]))
     return tuple(tokens)
 
 
+def _is_amount(text: str) -> bool:
+    """ "50%" and "10.1.*" are no texts with a wildcard."""
+    return bool(re.fullmatch(r"[\d.]+%", text) or _PART_ADDRESS.fullmatch(text))
+
+
 def _token(text: str, kind: Kind, low: str | None = None) -> Token:
     low = fold(text) if low is None else low
-    return Token(text=text, low=low, key="" if kind == "symbol" else key_of(low), kind=kind)
+    return Token(text=text, low=low, key="" if kind in ("symbol", "pattern") else key_of(low), kind=kind)
 
 
 def _of_word(word: str) -> list[Token]:
