@@ -111,6 +111,7 @@ def _page(request: HttpRequest, conversation: Conversation, *, status: int = 200
         "earlier": n_runs + _RUNS_A_PAGE if len(newest) > n_runs else None,
         "history": fragments.history(request.user, conversation.pk),
         "client_id": uuid.uuid4(),
+        "labels": fragments.labels(),
     }
     if is_owner and not states:
         context["tables"] = fragments.start_tables()

@@ -195,6 +195,7 @@ ASSETS = TableSpec(
 
 
 _SAMPLE_NOTICE = "This is sample data: made-up assets to try opschat with. Import your own with import_assets."
+_SAMPLE_LABEL = "Sample data"
 
 
 def spec_with(
@@ -207,7 +208,12 @@ def spec_with(
     site = replace(BY_NAME["site"], value_aliases=_city_words(sites))
     fields = tuple(site if field.name == "site" else field for field in FIELDS)
     extra = (FieldSpec(name=name, type="text", is_category=name in few) for name in sorted(attributes))
-    return replace(ASSETS, fields=(*fields, *extra), notice=_SAMPLE_NOTICE if has_sample else "")
+    return replace(
+        ASSETS,
+        fields=(*fields, *extra),
+        notice=_SAMPLE_NOTICE if has_sample else "",
+        label=_SAMPLE_LABEL if has_sample else "",
+    )
 
 
 def _city_words(sites: Iterable[str]) -> Mapping[str, str]:

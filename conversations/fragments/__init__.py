@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from conversations.fragments.blocks import CodeBlock, code_block
 from conversations.fragments.frames import article, frame, new_run_frame, sidebar_frame, snapshot_frame
-from conversations.fragments.page import history, page_context, start_tables
+from conversations.fragments.page import history, labels, page_context, start_tables
 from conversations.fragments.states import Mark, RunState
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "code_block",
     "frame",
     "history",
+    "labels",
     "new_run_frame",
     "page_context",
     "sidebar_frame",

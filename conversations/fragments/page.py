@@ -89,6 +89,12 @@ def _day(day: date, today: date) -> str:
     return "Last 30 days" if day > today - timedelta(days=30) else "Older"
 
 
+def labels() -> list[tuple[str, str]]:
+    """What must be known of the tables' data on every page: label and the sentence behind it."""
+    specs = [table.spec for table in registry.tables]
+    return [(spec.label, spec.notice) for spec in specs if spec.label]
+
+
 def start_tables() -> list[StartTable]:
     """One entry a table of the registry; counts its rows, one query each."""
     return [_start_table(table) for table in registry.tables]

@@ -81,6 +81,8 @@ class TableSpec:
     examples: tuple[str, ...] = ()
     #: One sentence that people must see beside the data: "This is sample data."
     notice: str = ""
+    #: The same in two or three words, beside every conversation: "Sample data".
+    label: str = ""
 
     def field(self, name: str) -> FieldSpec | None:
         return next((f for f in self.fields if f.name == name), None)

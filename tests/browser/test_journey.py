@@ -44,6 +44,7 @@ def test_alice_asks_watches_five_stages_and_downloads_every_asset(page_of: PageO
     expect(run.locator(".stage .state").first).to_contain_text("ms")
     button = page.get_by_title("Download CSV file")
     expect(button).to_have_text("Download CSV")
+    expect(page.locator(".top .badge")).to_have_text("Sample data")
     assert button.evaluate("e => getComputedStyle(e).fontWeight") == "700"
     with page.expect_download() as downloading:
         button.click()

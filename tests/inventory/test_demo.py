@@ -41,6 +41,7 @@ def test_sample_data_says_so_until_it_is_gone() -> None:
     assert table.spec.notice == ""
     seed()
     assert "sample data" in table.spec.notice
+    assert table.spec.label == "Sample data"
     Asset.objects.sample().delete()
     assert table.spec.notice == ""
 
