@@ -49,9 +49,6 @@ class RunQuerySet(ThroughConversation):
     def unfinished(self) -> Self:
         return self.filter(status__in=Run.UNFINISHED)
 
-    def of_user(self, user: Caller) -> Self:
-        return self.filter(conversation__owner=user.pk)
-
 
 class ThroughRun(OwnedQuerySet):
     owner_path = "run__conversation__owner"

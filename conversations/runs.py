@@ -141,7 +141,8 @@ class Claim:
 
 @transaction.atomic
 def claim(*, run_id: UUID, owner: str, engine: str) -> Claim | None:
-    """Takes a queued run by one conditional UPDATE. None: another has it, or an earlier one of its chat goes."""
+    """Takes a queued run by one conditional UPDATE; None when another has it or an earlier one of its conversation
+    still goes."""
     earlier = Run.objects.unfinished().filter(conversation=OuterRef("conversation"), position__lt=OuterRef("position"))
     taken = Run.objects.filter(~Exists(earlier), pk=run_id, status=Run.Status.QUEUED).update(
         status=Run.Status.RUNNING, owner=owner, attempt=F("attempt") + 1, engine=engine, started_at=timezone.now()

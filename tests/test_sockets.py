@@ -159,7 +159,8 @@ async def test_a_cursor_that_is_none_is_passed_over(alice: User, running: Embedd
     conversation = await conversation_of(alice)
     async with watching(conversation, alice, f"{'-' * 36}:1,x:y") as viewer:
         run = await submitted(conversation, alice, "Hi")
-        await frames_to_the_end(viewer, run)
+        frames = await frames_to_the_end(viewer, run)
+    assert "beforeend:#content" in frames[0]
 
 
 async def test_a_socket_that_fails_is_closed(

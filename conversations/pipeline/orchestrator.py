@@ -40,7 +40,6 @@ from conversations.pipeline.tools import (
     CountResult,
     InThread,
     Progress,
-    Refusal,
     Registry,
     TableResult,
     ToolContext,
@@ -198,7 +197,7 @@ class Orchestrator:
                 tool=call.tool, arguments=call.arguments, kind="count", total=result.total, matched=result.total
             )
         return Executed(
-            tool=call.tool, arguments=call.arguments, kind="check", total=0, matched=0, refusal=_refusal(result)
+            tool=call.tool, arguments=call.arguments, kind="check", total=0, matched=0, refusal=result.message
         )
 
     async def _store(self, call: ToolCall, result: TableResult, progress: Progress) -> Executed:
@@ -313,10 +312,6 @@ def _threadsafe(progress: Progress) -> Progress:
 
 def _calls(calls: Sequence[ToolCall]) -> list[Json]:
     return [{"tool": call.tool, "arguments": dict(call.arguments)} for call in calls]
-
-
-def _refusal(result: Refusal) -> str:
-    return result.message
 
 
 def _preview(result: TableResult, stored: StoredExport) -> tuple[tuple[Column, ...], tuple[tuple[Cell, ...], ...]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -82,20 +83,32 @@ def test_netbox_files_imported_while_the_server_runs_are_in_the_next_answer(empt
         assert ask(api, "cisco devices in DM-Akron")["response"]["results"][0]["total"] == 2
 
 
-def test_a_crash_leaves_no_run_unfinished(server: Server) -> None:
-    with api_of(server) as api:
-        for n in range(3):
-            with api.stream("POST", "/pipeline/stream", json={"request": f"Export all assets as CSV {n}"}) as answer:
-                next(answer.iter_bytes())
+def test_a_crash_in_mid_run_ends_it_and_what_waited_as_interrupted(tmp_path: Path) -> None:
+    with (
+        running(tmp_path / "server", DJANGO_SETTINGS_MODULE="tests.settings_dictated") as server,
+        api_of(server) as api,
+    ):
+        begun = begin(api, "Said before.\nwait", until=b"Said before.")
+        waiting = begin(api, "Hi", until=b'"start"')
         server.kill()
         server.start()
-        runs = server.manage(
-            "shell", "-v0", "-c",
-            "from conversations.models import Run, RunEvent\n"
-            "for run in Run.objects.all(): print(run.status, list(run.events.order_by('-seq'))[0].type)",
-        )  # fmt: skip
-    assert set(runs.split("\n")) - {""} <= {"succeeded complete", "failed error"}
-    assert len(runs.strip().split("\n")) == 3
+        ends = [api.get(f"/pipeline/runs/{run_id}").json() for run_id in (begun, waiting)]
+        events = [api.get(f"/pipeline/runs/{run_id}/stream").text for run_id in (begun, waiting)]
+        assert [(end["status"], end["error"]["code"]) for end in ends] == [("failed", "interrupted")] * 2
+        assert [end["message"] for end in ends] == ["Said before.\n", ""]
+        assert [text.count('"type":"error"') for text in events] == [1, 1]
+        assert ask(api, "Hi again")["status"] == "succeeded"
+
+
+def begin(api: httpx.Client, request: str, *, until: bytes) -> str:
+    """Follows a run of one conversation until its stream shows these bytes, then goes away; the run's id."""
+    seen = b""
+    with api.stream("POST", "/pipeline/stream", json={"request": request, "session_id": "one"}) as answer:
+        pieces = answer.iter_bytes()
+        while until not in seen:
+            seen += next(pieces)
+    run_id: str = json.loads(seen.split(b"data: ")[1].split(b"\n")[0])["run_id"]
+    return run_id
 
 
 def test_it_stops_cleanly_with_an_open_socket(server: Server) -> None:
@@ -163,14 +176,13 @@ def test_a_taken_port_is_said_before_any_work(server: Server, tmp_path: Path) ->
     assert f"Can't listen on 127.0.0.1:{server.port}" in second.stderr
 
 
-@pytest.mark.parametrize("runserver", [["runserver", "--noreload"]], ids=["runserver"])
-def test_runserver_executes_runs_too(tmp_path: Path, runserver: list[str]) -> None:
+def test_runserver_executes_runs_and_stops_cleanly(tmp_path: Path) -> None:
     server = Server(folder=tmp_path / "server")
     server.folder.mkdir()
     server.manage("migrate", "-v0")
     server.manage("seed_demo")
     process = subprocess.Popen(
-        [sys.executable, "manage.py", *runserver, f"127.0.0.1:{server.port}"],
+        [sys.executable, "manage.py", "runserver", "--noreload", f"127.0.0.1:{server.port}"],
         cwd=ROOT, env=server.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     try:
@@ -178,7 +190,8 @@ def test_runserver_executes_runs_too(tmp_path: Path, runserver: list[str]) -> No
             assert answered(api)["status"] == "succeeded"
     finally:
         process.terminate()
-        process.wait(timeout=20)
+        status = process.wait(timeout=20)
+    assert status == 0
 
 
 def test_uvicorn_and_daphne_start_and_stop_the_runner(tmp_path: Path) -> None:
@@ -197,7 +210,8 @@ def test_uvicorn_and_daphne_start_and_stop_the_runner(tmp_path: Path) -> None:
         finally:
             process.terminate()
             status = process.wait(timeout=20)
-        assert status in (0, -15), command
+        # uvicorn stops, then ends by the signal itself.
+        assert status == (-signal.SIGTERM if "uvicorn" in command else 0), command
 
 
 def answered(api: httpx.Client) -> dict[str, Any]:
