@@ -26,6 +26,6 @@ manage: ## Run a management command: make manage ARGS="create_token alice"
 
 lock: ## Choose the newest allowed versions anew (needs uv)
 	@uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header \
-		pyproject.toml -o requirements.lock
+		--extra uvicorn pyproject.toml -o requirements.lock
 	@uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header \
-		--group dev pyproject.toml -c requirements.lock -o requirements-dev.lock
+		--extra uvicorn --group dev pyproject.toml -c requirements.lock -o requirements-dev.lock

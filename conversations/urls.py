@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from django.urls import path
 
-from conversations import api, views
+from conversations import api
+from conversations.views import chat
 
 urlpatterns = [
-    path("", views.home, name="home"),
-    path("theme/", views.theme, name="theme"),
+    path("", chat.home, name="home"),
+    path("theme/", chat.theme, name="theme"),
     # /conversations/
-    path("conversations/", views.conversations, name="conversations"),
-    path("conversations/<uuid:conversation_id>/", views.conversation, name="conversation"),
-    path("conversations/<uuid:conversation_id>/messages/", views.messages, name="messages"),
+    path("conversations/", chat.conversations, name="conversations"),
+    path("conversations/<uuid:conversation_id>/", chat.conversation, name="conversation"),
+    path("conversations/<uuid:conversation_id>/messages/", chat.messages, name="messages"),
     path(
         "messages/<uuid:message_id>/blocks/<int:number>/code.<slug:extension>",
-        views.code_download,
+        chat.code_download,
         name="code-download",
     ),
     # /pipeline/

@@ -9,8 +9,8 @@ from django.templatetags.static import static
 from django.urls import include, path
 from django.views.generic import RedirectView
 
-handler404 = "conversations.views.not_found"
-handler500 = "conversations.views.server_error"
+handler404 = "conversations.views.errors.not_found"
+handler500 = "conversations.views.errors.server_error"
 
 urlpatterns = [
     path("", include("conversations.urls")),

@@ -1,4 +1,4 @@
-"""The pages. Every write is a form post; what happens afterwards comes over the socket or with the next page."""
+"""The pages of conversations. Every write is a form post; what follows comes over the socket or with the next page."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ from uuid import UUID
 
 from django.contrib.auth.decorators import login_not_required
 from django.contrib.auth.models import AbstractBaseUser
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, HttpResponseRedirect, JsonResponse
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, HttpResponseRedirect
 from django.shortcuts import get_object_or_404, redirect, render
 from django.template.loader import render_to_string
 from django.utils.http import url_has_allowed_host_and_scheme
-from django.views import defaults
 from django.views.decorators.http import require_POST, require_safe
 
 from conversations import fragments, runner, runs
@@ -21,7 +20,6 @@ from conversations.audit import origin_of
 from conversations.forms import MessageForm, ThemeForm
 from conversations.fragments import RunState
 from conversations.models import Conversation, Message, Run
-from conversations.requests import error_body
 
 _THEME_AGE_S = 365 * 24 * 3600
 #: Runs that a conversation's page shows, and that "earlier messages" adds.
@@ -160,26 +158,6 @@ def theme(request: HttpRequest) -> HttpResponse:
         httponly=True,
     )
     return response
-
-
-def not_found(request: HttpRequest, exception: Exception) -> HttpResponseBase:
-    """404 as the caller reads it: the page for a browser, else the contract's error object."""
-    if _wants_page(request):
-        return defaults.page_not_found(request, exception)
-    said = exception.args[0] if isinstance(exception, Http404) and exception.args else None
-    message = said if isinstance(said, str) else "There is nothing at this address, or it isn't yours."
-    return JsonResponse(error_body("not_found", message), status=404)
-
-
-def server_error(request: HttpRequest) -> HttpResponseBase:
-    """500 in the same two forms; the log has the details."""
-    if _wants_page(request):
-        return defaults.server_error(request)
-    return JsonResponse(error_body("internal_error", "Something went wrong; the server's log has it."), status=500)
-
-
-def _wants_page(request: HttpRequest) -> bool:
-    return "text/html" in request.headers.get("Accept", "")
 
 
 def _user(request: HttpRequest) -> AbstractBaseUser:
