@@ -24,9 +24,14 @@ def _error(status: int, code: str, message: str, *, field: str | None = None) ->
 
 @require_safe
 def run_detail(request: HttpRequest, run_id: UUID) -> HttpResponseBase:
-    run = Run.objects.visible_to(request.user).select_related("ask", "answer").filter(pk=run_id).first()
+    found = Run.objects.visible_to(request.user).select_related("ask", "answer", "conversation")
+    run = found.filter(pk=run_id).first()
     if run is None:
         raise Http404("There is no such run, or it isn't yours.")
+    audit.opened(
+        actor=request.user, owner_id=run.conversation.owner_id, object_type="conversation",
+        object_id=run.conversation_id, through="run", origin=audit.origin_of(request), detail={"run": str(run.pk)},
+    )  # fmt: skip
     return JsonResponse(runs.summary(run))
 
 

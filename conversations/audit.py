@@ -5,15 +5,19 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
 from django.http import HttpRequest
+from django.utils import timezone
 
 from conversations.models import AuditEntry
 
 Outcome = AuditEntry.Outcome
+#: What a page does by itself for a reviewer who looked within this time is the same look.
+SAME_LOOK = timedelta(minutes=15)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +63,40 @@ def record(
         user_agent=_storable(where.user_agent)[:400],
         detail={key: _storable(value) if isinstance(value, str) else value for key, value in (detail or {}).items()},
     )
+
+
+def opened(
+    *,
+    actor: AbstractBaseUser | AnonymousUser,
+    owner_id: int,
+    object_type: str,
+    object_id: UUID | str,
+    through: str,
+    origin: Origin | None = None,
+    detail: Mapping[str, Any] | None = None,
+    by_itself: bool = False,
+) -> AuditEntry | None:
+    """Appends `<object_type>.review` when the actor reads what is another user's; one's own leaves no entry.
+
+    `through` says where: page, socket, run, stream, code, admin. `by_itself`: the reader's page asked, not the reader
+    (a socket that connects, a refresh); it adds nothing to a look of the same actor within `SAME_LOOK`.
+    """
+    if actor.pk == owner_id:
+        return None
+    action = f"{object_type}.review"
+    if by_itself and _has_looked(actor, action, object_type, object_id):
+        return None
+    return record(
+        actor=actor, action=action, object_type=object_type, object_id=object_id, origin=origin,
+        detail={"through": through, "owner_id": owner_id, **(detail or {})},
+    )  # fmt: skip
+
+
+def _has_looked(actor: AbstractBaseUser | AnonymousUser, action: str, object_type: str, object_id: UUID | str) -> bool:
+    return AuditEntry.objects.filter(
+        actor_id=actor.pk, action=action, object_type=object_type, object_id=str(object_id),
+        at__gt=timezone.now() - SAME_LOOK,
+    ).exists()  # fmt: skip
 
 
 def _storable(text: str) -> str:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+from collections.abc import Mapping
+from typing import Any
 from urllib.parse import parse_qs
 from uuid import UUID
 
 from autobahn.exception import Disconnected
 from channels.generic.websocket import AsyncWebsocketConsumer
 
-from conversations import event_log, fragments, threads
+from conversations import audit, event_log, fragments, threads
 from conversations.fragments import RunState
 from conversations.hub import HEARTBEAT_S, Batch, StoredEvent, hub, topic_of_conversation, topic_of_user
 from conversations.models import Conversation, Run
@@ -41,9 +43,7 @@ class ConversationConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]  # cha
             await self.close(code=4401)
             return
         conversation_id = self.scope["url_route"]["kwargs"]["conversation_id"]
-        conversation = await threads.reading(
-            lambda: Conversation.objects.visible_to(user).filter(pk=conversation_id).first()
-        )
+        conversation = await threads.reading(_opened, self.scope, conversation_id)
         if conversation is None:
             await self.close()
             return
@@ -129,6 +129,18 @@ class ConversationConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]  # cha
 
     async def _send(self, frame: str) -> None:
         await self.send(text_data=frame)
+
+
+def _opened(scope: Mapping[str, Any], conversation_id: UUID) -> Conversation | None:
+    """The conversation, when the user may read it; a reviewer's look at another user's is audited."""
+    user = scope["user"]
+    found: Conversation | None = Conversation.objects.visible_to(user).filter(pk=conversation_id).first()
+    if found is not None:
+        audit.opened(
+            actor=user, owner_id=found.owner_id, object_type="conversation", object_id=found.pk,
+            through="socket", origin=audit.origin_of_scope(scope), by_itself=True,
+        )  # fmt: skip
+    return found
 
 
 def _cursors(query: str) -> dict[UUID, int]:

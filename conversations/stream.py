@@ -199,7 +199,7 @@ def _summary(run_id: UUID) -> dict[str, Any]:
 
 async def _follow(scope: Scope, receive: Receive, send: Send) -> None:
     user = await _caller(scope)
-    run = await threads.reading(lambda: Run.objects.visible_to(user).filter(pk=scope["run_id"]).first())
+    run = await threads.reading(_visible_run, user, scope)
     if run is None:
         raise ApiError(404, "not_found", "There is no such run, or it isn't yours.")
     after = _after(scope)
@@ -208,6 +208,17 @@ async def _follow(scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.body"})
         return
     await _until_gone(receive, _stream(send, run.pk, after=after))
+
+
+def _visible_run(user: AbstractBaseUser | AnonymousUser, scope: Scope) -> Run | None:
+    """The run; a reviewer's look at another user's is audited, a reader that only comes back for the rest is not."""
+    run: Run | None = Run.objects.visible_to(user).select_related("conversation").filter(pk=scope["run_id"]).first()
+    if run is not None:
+        audit.opened(
+            actor=user, owner_id=run.conversation.owner_id, object_type="conversation", object_id=run.conversation_id,
+            through="stream", origin=audit.origin_of_scope(scope), detail={"run": str(run.pk)}, by_itself=True,
+        )  # fmt: skip
+    return run
 
 
 _with_session = AuthMiddlewareStack(_follow)

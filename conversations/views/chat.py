@@ -15,7 +15,7 @@ from django.template.loader import render_to_string
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.http import require_POST, require_safe
 
-from conversations import fragments, runner, runs
+from conversations import audit, fragments, runner, runs
 from conversations.audit import origin_of
 from conversations.forms import MessageForm, ThemeForm
 from conversations.fragments import RunState
@@ -48,7 +48,16 @@ def conversations(request: HttpRequest) -> HttpResponseBase:
 @require_safe
 def conversation(request: HttpRequest, conversation_id: UUID) -> HttpResponse:
     found = get_object_or_404(Conversation.objects.visible_to(request.user).select_related("owner"), pk=conversation_id)
+    _opened(request, found, through="page", by_itself="HX-Request" in request.headers)
     return _page(request, found)
+
+
+def _opened(request: HttpRequest, conversation: Conversation, *, through: str, by_itself: bool = False) -> None:
+    """A reviewer's look at another user's conversation is audited."""
+    audit.opened(
+        actor=_user(request), owner_id=conversation.owner_id, object_type="conversation", object_id=conversation.pk,
+        through=through, origin=origin_of(request), by_itself=by_itself,
+    )  # fmt: skip
 
 
 @require_POST
@@ -128,12 +137,14 @@ def _wanted_runs(request: HttpRequest) -> int:
 @require_safe
 def code_download(request: HttpRequest, message_id: UUID, number: int, extension: str) -> HttpResponse:
     """A code block of an answer as a file."""
-    found = get_object_or_404(Message.objects.visible_to(request.user).filter(role=Message.Role.ANSWER), pk=message_id)
+    answers = Message.objects.visible_to(request.user).filter(role=Message.Role.ANSWER).select_related("conversation")
+    found = get_object_or_404(answers, pk=message_id)
     run = get_object_or_404(Run.objects.prefetch_related("exports__files"), answer=found)
     exports = {str(export.pk): export for export in run.exports.all()}
     block = fragments.code_block(found, exports, number)
     if block is None or block.extension != extension:
         raise Http404
+    _opened(request, found.conversation, through="code")
     response = HttpResponse(block.code, content_type="text/plain; charset=utf-8")
     response["Content-Disposition"] = f'attachment; filename="code.{block.extension}"'
     return response
