@@ -5,6 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from django.contrib import admin
+from django.contrib.admin.options import IncorrectLookupParameters
+from django.contrib.admin.views.main import ChangeList
+from django.core.exceptions import BadRequest
 from django.http import HttpRequest
 
 from inventory.models import Asset
@@ -13,6 +16,10 @@ if TYPE_CHECKING:
     AssetModelAdmin = admin.ModelAdmin[Asset]
 else:
     AssetModelAdmin = admin.ModelAdmin
+
+
+#: Words of one search: each reads all assets once, and databases limit how deep a condition may be.
+_MAX_WORDS = 10
 
 
 @admin.register(Asset)
@@ -34,6 +41,15 @@ class AssetAdmin(AssetModelAdmin):
     exclude = Asset.DERIVED
     list_per_page = 50
     show_full_result_count = False
+
+    def get_changelist_instance(self, request: HttpRequest) -> ChangeList:
+        """Django would forget all filters when one is wrong. Raises BadRequest."""
+        if len(request.GET.get("q", "").split()) > _MAX_WORDS:
+            raise BadRequest(f"“q” has more than {_MAX_WORDS} words; search for fewer.")
+        try:
+            return super().get_changelist_instance(request)
+        except IncorrectLookupParameters as error:
+            raise BadRequest("The list has no such page, or no such filter.") from error
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False

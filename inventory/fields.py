@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from conversations.pipeline.tools import FieldSpec, Sort, TableSpec
@@ -198,22 +198,28 @@ _SAMPLE_NOTICE = "This is sample data: made-up assets to try opschat with. Impor
 _SAMPLE_LABEL = "Sample data"
 
 
-def spec_with(
-    *, attributes: Iterable[str], sites: Iterable[str], has_sample: bool, few: Container[str] = ()
-) -> TableSpec:
+def spec_with(*, attributes: Iterable[str], vocabulary: Mapping[str, Sequence[str]], has_sample: bool) -> TableSpec:
     """The spec of the present data: attributes appended as text fields, cities that name exactly one site, a notice.
 
-    `few`: fields of which few distinct values are known.
+    `vocabulary`: field -> its distinct values, for those that have few.
     """
-    site = replace(BY_NAME["site"], value_aliases=_city_words(sites))
-    fields = tuple(site if field.name == "site" else field for field in FIELDS)
-    extra = (FieldSpec(name=name, type="text", is_category=name in few) for name in sorted(attributes))
+    cities = replace(BY_NAME["site"], value_aliases=_city_words(vocabulary.get("site", ())))
+    present = (cities if field.name == "site" else field for field in FIELDS)
+    fields = tuple(_without_values(field, vocabulary.get(field.name, ())) for field in present)
+    extra = (FieldSpec(name=name, type="text", is_category=name in vocabulary) for name in sorted(attributes))
     return replace(
         ASSETS,
         fields=(*fields, *extra),
         notice=_SAMPLE_NOTICE if has_sample else "",
         label=_SAMPLE_LABEL if has_sample else "",
     )
+
+
+def _without_values(field: FieldSpec, values: Iterable[str]) -> FieldSpec:
+    """A word that is a value itself ("in maintenance", as ServiceNow has it) means that value and no other."""
+    known = {value.casefold() for value in values}
+    words = {word: value for word, value in field.value_aliases.items() if value == word or word not in known}
+    return field if len(words) == len(field.value_aliases) else replace(field, value_aliases=words)
 
 
 def _city_words(sites: Iterable[str]) -> Mapping[str, str]:

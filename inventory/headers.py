@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from inventory import values
-
-#: Makes fields of one cell's text. Raises ValueError.
-Reader = Callable[[str], Mapping[str, object]]
+from inventory.layouts import LAYOUTS, PLAIN, Layout, Meaning, Reader, key_of, one
+from inventory.values import BLANKS, READERS
 
 OWN_ID = "id"
 #: The attribute that keeps the source's own id.
@@ -19,24 +17,9 @@ TEXTS = (
     "name", "fqdn", "mac_address", "os", "os_version", "manufacturer", "model", "serial_number", "asset_tag", "site",
     "location", "rack", "role", "service", "owner", "support_contact", "notes",
 )  # fmt: skip
-_CONVERTED: Mapping[str, Callable[[str], object]] = {
-    "ip_address": values.read_address,
-    "asset_type": values.read_asset_type,
-    "status": values.read_status,
-    "environment": values.read_environment,
-    "criticality": values.read_criticality,
-    "tags": values.read_tags,
-    "cpu_cores": values.read_number,
-    "memory_gb": values.read_gigabytes,
-    "disk_gb": values.read_gigabytes,
-    "purchased_on": values.read_date,
-    "warranty_expires_on": values.read_date,
-    "certificate_expires_on": values.read_date,
-    "last_seen_at": values.read_instant,
-}
 #: What a field holds when the cell is blank; texts hold "".
 _EMPTY: Mapping[str, object] = {"tags": []} | {
-    name: None for name in _CONVERTED if name.endswith(("_on", "_at", "_gb", "_cores"))
+    name: None for name in READERS if name.endswith(("_on", "_at", "_gb", "_cores"))
 }
 #: Longer texts can't be indexed by every database.
 MAX_INDEXED = 500
@@ -93,10 +76,10 @@ _ALIASES: Mapping[str, tuple[str, ...]] = {
     "notes": ("note", "description", "comments", "short_description"),
 }
 #: All names that a file may give a column to have it taken as it is.
-FIELDS = frozenset((OWN_ID, *TEXTS, *_CONVERTED))
+FIELDS = frozenset((OWN_ID, *TEXTS, *READERS))
 _FIELDS: Mapping[str, str] = {
-    **{alias: name for name, aliases in _ALIASES.items() for alias in aliases},
-    **{name: name for name in (*TEXTS, *_CONVERTED)},
+    **{key_of(alias): name for name, aliases in _ALIASES.items() for alias in aliases},
+    **{key_of(name): name for name in (*TEXTS, *READERS)},
 }
 
 
@@ -104,10 +87,12 @@ _FIELDS: Mapping[str, str] = {
 class Column:
     #: As in the file; unnamed columns and second ones of a name are given one of their own.
     header: str
-    kind: Literal["field", "attribute", "own id", "source id"]
+    kind: Literal["field", "attribute", "own id", "source id", "surplus"]
     #: For fields: which ones it writes, each with what it holds when the cell is blank; and how the text is read.
     blank: Mapping[str, object] = field(default_factory=dict)
     read: Reader | None = None
+    #: The text is an attribute, too.
+    is_kept: bool = False
 
     @property
     def unreadable(self) -> str:
@@ -120,75 +105,28 @@ class Column:
         return "notes" in self.blank
 
 
-@dataclass(frozen=True, kw_only=True)
-class Layout:
-    """A recognised set of headers. Its name is the default source."""
-
-    name: str
-    #: Aliases that mean something else here: header -> how it is read.
-    own: Mapping[str, tuple[tuple[str, ...], Reader]] = field(default_factory=dict)
-    #: What every row of such a file is.
-    constant: Mapping[str, object] = field(default_factory=dict)
-    #: Headers, lower case, that only such files have together.
-    recognised_by: frozenset[str] = frozenset()
-
-
-def _netbox_role(text: str) -> Mapping[str, object]:
-    return {"role": text, "asset_type": values.type_of_role(text)}
-
-
-def _megabytes(text: str) -> Mapping[str, object]:
-    return {"memory_gb": values.read_number(text) / 1024}
-
-
-def _platform(text: str) -> Mapping[str, object]:
-    os, version = values.read_platform(text)
-    return {"os": os, "os_version": version}
-
-
-_PLATFORM = (("os", "os_version"), _platform)
-_MEGABYTES = (("memory_gb",), _megabytes)
-LAYOUTS = (
-    Layout(
-        name="netbox-virtual-machines",
-        own={"platform": _PLATFORM, "memory (mb)": _MEGABYTES},
-        constant={"asset_type": "virtual machine"},
-        recognised_by=frozenset({"cluster", "vcpus"}),
-    ),
-    Layout(
-        name="netbox-devices",
-        own={
-            "type": (("model",), lambda text: {"model": text}),
-            "role": (("role", "asset_type"), _netbox_role),
-            "platform": _PLATFORM,
-        },
-        recognised_by=frozenset({"role", "type", "manufacturer"}),
-    ),
-)
-#: Any other file; its source is the file's own name.
-PLAIN = Layout(name="", own={"platform": _PLATFORM, "memory (mb)": _MEGABYTES})
-
-
 def layout_of(header: Sequence[str]) -> Layout:
-    lowered = {text.strip().lower() for text in header}
-    if "asset_type" in lowered:  # our own export, whatever attributes it carries along
+    if any(text.strip().lower() == "asset_type" for text in header):  # our own export, whatever attributes it carries
         return PLAIN
-    return next((layout for layout in LAYOUTS if layout.recognised_by <= lowered), PLAIN)
+    keys = {key_of(text) for text in header}
+    return next((layout for layout in LAYOUTS if any(told <= keys for told in layout.recognised_by)), PLAIN)
 
 
-def columns_of(header: Sequence[str], layout: Layout) -> list[Column] | None:
+def columns_of(header: Sequence[str], layout: Layout, *, late: Container[str] = ()) -> list[Column] | None:
     """What each column means; None when no name in the header is known, which is then no header.
 
     A field is written by one column: the one with its very name if there is one, else the first. Others are attributes.
     """
-    names = _distinct(text.strip() for text in header)
-    # Exact names choose first, so that a column that only resembles a field's name never takes its place; columns that
-    # write two fields leave the second to a column of its own.
-    order = sorted(range(len(names)), key=lambda n: (names[n] not in FIELDS, len(_meaning(names[n], layout)[0]), n))
+    names = _distinct(text.strip(BLANKS) for text in header)
+    # Late ones choose last. Exact names choose first, so that a column that only resembles a field's name never takes
+    # its place; columns that write two fields leave the second to a column of its own.
+    meanings = [_meaning(name, layout) for name in names]
+    ranks = [(name in late, name not in FIELDS, _n_written(meanings[n]), n) for n, name in enumerate(names)]
+    order = [rank[-1] for rank in sorted(ranks)]
     chosen: dict[int, Column] = {}
-    taken: set[str] = set()
+    taken = set(layout.constant)
     for n in order:
-        column = _column(names[n], layout, taken)
+        column = _column(names[n], meanings[n], layout, taken)
         taken.update(column.blank, (column.kind,))
         chosen[n] = column
     if all(column.kind == "attribute" for column in chosen.values()):
@@ -196,45 +134,52 @@ def columns_of(header: Sequence[str], layout: Layout) -> list[Column] | None:
     return [chosen[n] for n in range(len(names))]
 
 
+def _n_written(meaning: Meaning | None) -> int:
+    return len(meaning.writes) if meaning else 0
+
+
 def _distinct(headers: Iterable[str]) -> list[str]:
-    names: list[str] = []
+    names: dict[str, None] = {}
+    again: dict[str, int] = {}
     for n, header in enumerate(headers, start=1):
-        name = header[:MAX_HEADER] or f"column_{n}"
-        again = 2
+        name = first = header[:MAX_HEADER] or f"column_{n}"
         while name in names:
-            name = f"{header[:MAX_HEADER]} ({again})"
-            again += 1
-        names.append(name)
-    return names
+            again[first] = again.get(first, 1) + 1
+            name = f"{first} ({again[first]})"
+        names[name] = None
+    return list(names)
 
 
-def _column(header: str, layout: Layout, taken: set[str]) -> Column:
-    lowered = " ".join(header.lower().split())
-    if lowered == OWN_ID:
-        kind: Literal["own id", "source id"] = "source id" if "own id" in taken else "own id"
-        return Column(header=header, kind=kind if kind not in taken else "attribute")
-    writes, read = _meaning(header, layout)
-    if read is None or writes[0] in taken:
+def _column(header: str, meaning: Meaning | None, layout: Layout, taken: set[str]) -> Column:
+    kind = _id_kind(header, layout, taken)
+    if kind:
+        return Column(header=header, kind=kind)
+    if meaning is None or meaning.writes[0] in taken:
         return Column(header=header, kind="attribute")
-    blank = {name: _EMPTY.get(name, "") for name in writes if name not in taken}
-    return Column(header=header, kind="field", blank=blank, read=read)
+    blank = {name: _EMPTY.get(name, "") for name in meaning.writes if name not in taken}
+    return Column(header=header, kind="field", blank=blank, read=_limited(meaning.read), is_kept=meaning.is_kept)
 
 
-def _meaning(header: str, layout: Layout) -> tuple[tuple[str, ...], Reader | None]:
-    lowered = " ".join(header.lower().split())
-    return layout.own.get(lowered) or _plain(_FIELDS.get(lowered))
+def _id_kind(header: str, layout: Layout, taken: set[str]) -> Literal["own id", "source id", ""]:
+    key = key_of(header)
+    if key in layout.source_ids:
+        return "source id" if "source id" not in taken else ""
+    if key != OWN_ID:
+        return ""
+    return "own id" if "own id" not in taken else "source id" if "source id" not in taken else ""
 
 
-def _plain(name: str | None) -> tuple[tuple[str, ...], Reader | None]:
-    if name is None:
-        return (), None
-    convert = _CONVERTED.get(name)
-    if convert is None:
-        return (name,), lambda text: {name: _short(text) if name in _INDEXED else text}
-    return (name,), lambda text: {name: convert(text)}
+def _meaning(header: str, layout: Layout) -> Meaning | None:
+    key = key_of(header)
+    name = _FIELDS.get(key)
+    return layout.own.get(key) or (one(name) if name else None)
 
 
-def _short(text: str) -> str:
-    if len(text) > MAX_INDEXED:
-        raise ValueError(f"longer than {MAX_INDEXED} characters")
-    return text
+def _limited(read: Reader) -> Reader:
+    def limited(text: str) -> Mapping[str, object]:
+        made = read(text)
+        if len(text) > MAX_INDEXED and any(len(str(made.get(name, ""))) > MAX_INDEXED for name in _INDEXED):
+            raise ValueError(f"longer than {MAX_INDEXED} characters")
+        return made
+
+    return limited

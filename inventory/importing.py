@@ -6,11 +6,10 @@ leaves the batches that it has written; another of the same file finds them agai
 
 from __future__ import annotations
 
-import hashlib
-import json
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -21,12 +20,13 @@ from typing import TypeVar
 from django.db import transaction
 from django.utils import timezone
 
-from inventory.headers import MAX_INDEXED, SOURCE_ID, Column
+from inventory.drafts import Draft, Drafter, has_id
 from inventory.import_lock import ImportRunning, import_lock
 from inventory.models import Asset, AttributeName, InventoryRevision
-from inventory.reading import NotATable, Problem, Sheet, open_sheet
-from inventory.recognition import Identity, Recogniser, identity_of
+from inventory.reading import open_sheet
+from inventory.recognition import Recogniser
 from inventory.rehearsal import Rehearsal
+from inventory.sheets import NotATable, OnProblem, Problem, Row, Sheet
 
 T = TypeVar("T")
 
@@ -39,8 +39,6 @@ _WRITTEN = tuple(
     f.name for f in Asset._meta.concrete_fields if f.name not in ("id", "source", "source_id", "created_at")
 )
 
-OnProblem = Callable[[Problem], None]
-
 
 class Unfinished(Exception):
     """The file was not the same when it was read again, or problems could not be reported: some rows were written."""
@@ -51,22 +49,22 @@ class Summary:
     """What an import did, in rows of the file. `n_known`: rows whose asset was there already (and was updated)."""
 
     source: str
+    #: For people: "NetBox devices (JSON)", or only "JSON".
+    recognised_as: str
     n_rows: int
     n_new: int
     n_known: int
     n_deleted: int
-    n_problems: int
+    #: Column -> its problems; blank: rows that could not be read.
+    problems: Mapping[str, int]
 
+    @property
+    def n_problems(self) -> int:
+        return sum(self.problems.values())
 
-@dataclass(frozen=True, kw_only=True)
-class Draft:
-    """What one row says of its asset."""
-
-    row: int
-    fields: Mapping[str, object]
-    #: Null: the row says that the asset has none of this name.
-    attributes: Mapping[str, str | None]
-    identity: Identity
+    @property
+    def n_unread(self) -> int:
+        return self.problems.get("", 0)
 
 
 def import_file(
@@ -77,7 +75,7 @@ def import_file(
     delete_missing: bool = False,
     on_problem: OnProblem = lambda problem: None,
 ) -> Summary:
-    """Imports a CSV file. Nothing is written when NotATable, ImportRunning or OSError is raised, or with `dry_run`.
+    """Imports a CSV or JSON file. NotATable, ImportRunning and OSError: nothing was written, as with `dry_run`.
 
     A field changes only when the file has a column for it; so does an attribute. `delete_missing` removes the assets of
     the same source that the file does not have; when a row could not be read, none, because it might have been theirs.
@@ -87,16 +85,20 @@ def import_file(
     with nullcontext() if dry_run else import_lock(), open_sheet(path, on_problem=problems) as sheet:
         name = source or sheet.layout.name or path.stem
         run = (_DryRun if dry_run else _Import)(source=name, sheet=sheet, on_problem=problems)
-        run.write()
-        n_deleted = run.delete_missing() if delete_missing and run.n_rows and not problems.n_unread else 0
-        run.tidy()
+        try:
+            run.write()
+            n_deleted = run.delete_missing() if delete_missing and not problems.by_column[""] else 0
+            run.tidy()
+        finally:
+            run.end()
     return Summary(
         source=name,
+        recognised_as=f"{sheet.layout.title} ({sheet.format})" if sheet.layout.title else sheet.format,
         n_rows=run.n_rows,
         n_new=run.n_new,
         n_known=run.n_rows - run.n_new,
         n_deleted=n_deleted,
-        n_problems=problems.n,
+        problems=problems.by_column,
     )
 
 
@@ -104,12 +106,11 @@ class _Counted:
     """Counts problems and hands them on."""
 
     def __init__(self, on_problem: OnProblem) -> None:
-        self.n = self.n_unread = 0
+        self.by_column: Counter[str] = Counter()
         self._on_problem = on_problem
 
     def __call__(self, problem: Problem) -> None:
-        self.n += 1
-        self.n_unread += not problem.column
+        self.by_column[problem.column] += 1
         self._on_problem(problem)
 
 
@@ -124,12 +125,11 @@ class _Import:
     at: datetime = field(default_factory=timezone.now)
     n_rows: int = 0
     n_new: int = 0
-    _unreadable: set[str] = field(default_factory=set)
     #: When the last transaction ended, on the monotonic clock.
     _wrote_at: float = 0.0
 
     def __post_init__(self) -> None:
-        self._unreadable = {column.unreadable for column in self.sheet.columns if column.kind == "field"}
+        self._drafter = Drafter(self.sheet, self.on_problem)
 
     def write(self) -> None:
         try:
@@ -154,9 +154,12 @@ class _Import:
         """Of all names, because an import that died before this may have left some."""
         AttributeName.prune()
 
+    def end(self) -> None:
+        InventoryRevision.end_import()
+
     def _write(self, drafts: Sequence[Draft]) -> None:
         with self._transaction():
-            InventoryRevision.renew()  # first, because it keeps other writers of assets out
+            InventoryRevision.renew_for_import()  # first, because it keeps other writers of assets out
             matched = Recogniser(source=self.source, import_id=self.id, at=self.at).match(drafts)
             n_new = sum(self._apply(draft, asset) for draft, asset in matched)
             assets = {asset.pk: asset for _, asset in matched}
@@ -179,104 +182,33 @@ class _Import:
         asset._state.adding = False  # a second row of the same id is not new
         for name, value in draft.fields.items():
             setattr(asset, name, value)
-        # What could not be read the last time goes, unless it still can't.
-        attributes = {
-            **asset.attributes,
-            **dict.fromkeys(self._unreadable & asset.attributes.keys()),
-            **draft.attributes,
-        }
-        asset.attributes = {name: text for name, text in attributes.items() if text is not None}
+        left = {name: text for name, text in asset.attributes.items() if name not in self._drafter.attributes}
+        asset.attributes = {**left, **draft.attributes}
         asset.updated_at = self.at
         return is_new
 
     def _drafts(self) -> Iterator[Draft]:
         """The rows with ids first, because they name their asset; then the others, which take what is left."""
-        id_columns = [n for n, column in enumerate(self.sheet.columns) if column.kind in ("own id", "source id")]
-        for with_id in (True, False) if id_columns else (False,):
-            for row, cells in self._rows():
-                if any(cells[n].strip() for n in id_columns if n < len(cells)) is with_id:
-                    yield self._draft(row, cells)
+        n_drafted = 0
+        for with_id in (True, False) if self._may_have_ids() else (False,):
+            if n_drafted == self.sheet.n_rows:
+                return
+            for row in self._rows():
+                if has_id(row) is with_id:
+                    n_drafted += 1
+                    yield self._drafter.draft(row)
 
-    def _rows(self) -> Iterator[tuple[int, list[str]]]:
+    def _may_have_ids(self) -> bool:
+        return any(column.kind in ("own id", "source id") for column in self.sheet.columns)
+
+    def _rows(self) -> Iterator[Row]:
         try:
             yield from self.sheet.rows()
-        except (OSError, UnicodeDecodeError) as error:
+        except (OSError, UnicodeDecodeError, NotATable) as error:
             raise self._unfinished("The file changed") from error
 
     def _unfinished(self, why: str) -> Unfinished:
         return Unfinished(f"{why} after {self.n_rows:,} rows had been written.")
-
-    def _draft(self, row: int, cells: Sequence[str]) -> Draft:
-        fields = dict(self.sheet.layout.constant)
-        attributes: dict[str, str | None] = {}
-        ids: dict[str, str] = {}
-        for column, raw in zip(self.sheet.columns, cells, strict=False):
-            text = self._without_nul(row, column.header, raw)
-            if column.kind == "field":
-                self._read(row, column, text, fields, attributes)
-            elif column.kind == "attribute":
-                attributes[column.header] = text if text.strip() else None
-            else:
-                ids[column.kind] = text.strip()
-        self._keep_surplus(row, cells, attributes)
-        own_id, source_id = self._ids(row, ids, attributes)
-        identity = identity_of(fields, own_id=own_id, source_id=source_id, row_key=lambda: self._row_key(cells))
-        return Draft(row=row, fields=fields, attributes=attributes, identity=identity)
-
-    def _read(
-        self, row: int, column: Column, raw: str, fields: dict[str, object], attributes: dict[str, str | None]
-    ) -> None:
-        fields.update(column.blank)
-        text = raw.strip()
-        if not text or column.read is None:
-            return
-        try:
-            made = column.read(raw if column.keeps_space else text)
-            fields.update((name, made[name]) for name in column.blank)
-        except ValueError as error:
-            attributes[column.unreadable] = raw
-            message = f"{error}; kept as attribute “{column.unreadable}”"
-            self.on_problem(Problem(row=row, column=column.header, value=raw, message=message))
-
-    def _keep_surplus(self, row: int, cells: Sequence[str], attributes: dict[str, str | None]) -> None:
-        """Cells beyond the header, usually from a separator that was not quoted."""
-        for n in range(len(self.sheet.columns), len(cells)):
-            name = f"column_{n + 1}"
-            text = self._without_nul(row, name, cells[n])
-            if text.strip():
-                attributes[name] = text
-                message = f"the header has no such column; kept as attribute “{name}”"
-                self.on_problem(Problem(row=row, column=name, value=text, message=message))
-
-    def _ids(self, row: int, ids: Mapping[str, str], attributes: dict[str, str | None]) -> tuple[uuid.UUID | None, str]:
-        """Our id and the source's. A column named `id` or `ID` that holds no UUID is the source's."""
-        own, source_id = ids.get("own id", ""), ids.get("source id", "")
-        own_id = _uuid(own)
-        if own and own_id is None:
-            if source_id:
-                attributes["id (unreadable)"] = own
-                message = "no UUID; kept as attribute “id (unreadable)”"
-                self.on_problem(Problem(row=row, column="id", value=own, message=message))
-            source_id = source_id or own
-        if ids:
-            attributes[SOURCE_ID] = source_id or None
-        if len(source_id) > MAX_INDEXED:
-            source_id = hashlib.sha256(source_id.encode()).hexdigest()
-        return own_id, source_id
-
-    def _without_nul(self, row: int, column: str, text: str) -> str:
-        """No database keeps NUL in a text."""
-        if "\0" not in text:
-            return text
-        message = "the NUL characters were replaced by U+FFFD"
-        self.on_problem(Problem(row=row, column=column, value=text, message=message))
-        return text.replace("\0", "\ufffd")
-
-    def _row_key(self, cells: Sequence[str]) -> str:
-        """The same for the same cells under the same headers, in whatever order the columns stand."""
-        headers = [column.header for column in self.sheet.columns]
-        told = sorted((header, cell) for header, cell in zip(headers, cells, strict=False) if cell.strip())
-        return hashlib.sha256(json.dumps(told).encode()).hexdigest()
 
 
 class _DryRun(_Import):
@@ -292,16 +224,12 @@ class _DryRun(_Import):
     def tidy(self) -> None:
         pass
 
+    def end(self) -> None:
+        pass
+
     def _write(self, drafts: Sequence[Draft]) -> None:
         self._rehearsal.count([draft.identity for draft in drafts])
         self.n_new = self._rehearsal.n_new
-
-
-def _uuid(text: str) -> uuid.UUID | None:
-    try:
-        return uuid.UUID(text)
-    except ValueError:
-        return None
 
 
 def _batches(items: Iterable[T]) -> Iterator[list[T]]:

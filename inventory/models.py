@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Collection, Iterable
+from datetime import timedelta
 from typing import Any, Self
 
 from django.db import models, transaction
@@ -16,6 +17,8 @@ from django.utils import timezone
 
 from inventory.values import address_key
 
+#: An import that has written nothing for so long doesn't count as running.
+IMPORT_PAUSE = timedelta(seconds=10)
 #: Sample data has this source; the page says so.
 SAMPLE = "sample"
 
@@ -34,6 +37,8 @@ class InventoryRevision(models.Model):
     #: Random, not counted: two databases (or a restored one) never have a stamp in common.
     stamp = models.UUIDField(default=uuid.uuid4)
     changed_at = models.DateTimeField(default=timezone.now)
+    #: An import is running, or died, until then. Null: none is.
+    importing_until = models.DateTimeField(null=True)
 
     def __str__(self) -> str:
         return str(self.stamp)
@@ -44,17 +49,34 @@ class InventoryRevision(models.Model):
         return cls.objects.filter(pk=cls.THE_ROW).values_list("stamp", flat=True).first()
 
     @classmethod
+    def state(cls) -> tuple[uuid.UUID | None, bool]:
+        """The current stamp, and whether an import is running."""
+        row = cls.objects.filter(pk=cls.THE_ROW).values_list("stamp", "importing_until").first()
+        return (row[0], row[1] is not None and row[1] > timezone.now()) if row else (None, False)
+
+    @classmethod
     def lock(cls) -> uuid.UUID | None:
         """The current stamp; writers of assets wait until the caller's transaction has ended."""
         rows = cls.objects.select_for_update().filter(pk=cls.THE_ROW)
         return rows.values_list("stamp", flat=True).first()
 
     @classmethod
-    def renew(cls) -> None:
+    def renew(cls, **fields: Any) -> None:
         """Call it in the transaction of the change. It also locks the row: writers of assets wait for each other."""
-        changed = cls.objects.filter(pk=cls.THE_ROW).update(stamp=uuid.uuid4(), changed_at=timezone.now())
+        changed = cls.objects.filter(pk=cls.THE_ROW).update(stamp=uuid.uuid4(), changed_at=timezone.now(), **fields)
         if not changed:
-            cls.objects.get_or_create(pk=cls.THE_ROW)
+            cls.objects.get_or_create(pk=cls.THE_ROW, defaults=fields)
+
+    @classmethod
+    def renew_for_import(cls) -> None:
+        """As `renew`: more is going to change soon."""
+        cls.renew(importing_until=timezone.now() + IMPORT_PAUSE)
+
+    @classmethod
+    def end_import(cls) -> None:
+        """Does nothing when the import has written nothing."""
+        if cls.objects.filter(pk=cls.THE_ROW, importing_until__isnull=False).exists():
+            cls.renew(importing_until=None)
 
 
 class AttributeName(models.Model):

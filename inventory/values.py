@@ -5,8 +5,9 @@ from __future__ import annotations
 import ipaddress
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime, time
+from unicodedata import category
 
 STATUSES: Mapping[str, str] = {
     "up": "active",
@@ -33,7 +34,11 @@ ASSET_TYPES = (
     "virtual machine", "access point", "patch panel", "workstation", "firewall", "storage", "printer", "server",
     "laptop", "router", "switch", "camera", "pdu",
 )  # fmt: skip
-_TYPE_ALIASES: Mapping[str, str] = {"vm": "virtual machine"} | {word: word for word in ASSET_TYPES}
+_TYPE_ALIASES: Mapping[str, str] = {"vm": "virtual machine"} | {
+    spelling: word for word in ASSET_TYPES for spelling in (word, f"{word}s", f"{word}es")
+}
+#: White space that nobody means around a value: not the control characters that `str.strip` takes, too.
+BLANKS = " \t\r\n" + "".join(char for char in map(chr, range(0x80, 0x3001)) if category(char)[0] == "Z")
 
 _NUMBER = re.compile(r"([+-]?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?)\s*(?:([KMGT])i?B)?", re.IGNORECASE)
 _GIGABYTES = {"K": 1 / 1024**2, "M": 1 / 1024, "G": 1.0, "T": 1024.0}
@@ -117,8 +122,8 @@ def day_of(day: date) -> datetime:
 
 
 def read_tags(text: str) -> list[str]:
-    """Separated by `;` or `,`; in their order, each once."""
-    return list(dict.fromkeys(tag for part in re.split("[;,]", text) if (tag := " ".join(part.split()))))
+    """Separated by `;`, `,` or line breaks, which no tag holds; in their order, each once."""
+    return list(dict.fromkeys(tag for part in re.split("[;,\r\n]", text) if (tag := part.strip(BLANKS))))
 
 
 def read_status(text: str) -> str:
@@ -148,6 +153,24 @@ def read_platform(text: str) -> tuple[str, str]:
     """Family and version: "Ubuntu Linux 20.04" -> ("Ubuntu Linux", "20.04"); "Cisco IOS" has no version."""
     found = _PLATFORM.fullmatch(text)
     return (found["os"], found["version"]) if found else (text, "")
+
+
+#: How the text of a field's cell is read; fields that are not here hold the text itself.
+READERS: Mapping[str, Callable[[str], object]] = {
+    "ip_address": read_address,
+    "asset_type": read_asset_type,
+    "status": read_status,
+    "environment": read_environment,
+    "criticality": read_criticality,
+    "tags": read_tags,
+    "cpu_cores": read_number,
+    "memory_gb": read_gigabytes,
+    "disk_gb": read_gigabytes,
+    "purchased_on": read_date,
+    "warranty_expires_on": read_date,
+    "certificate_expires_on": read_date,
+    "last_seen_at": read_instant,
+}
 
 
 def spellings(text: str) -> tuple[str, ...]:

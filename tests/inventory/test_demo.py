@@ -126,4 +126,4 @@ def test_staff_see_assets_read_only_and_others_do_not(client: Client, erin: User
     assert client.get("/admin/inventory/asset/add/").status_code == 403
     assert client.post(f"/admin/inventory/asset/{asset.pk}/delete/", {"post": "yes"}).status_code == 403
     client.force_login(alice)
-    assert client.get("/admin/inventory/asset/").status_code == 302
+    assert client.get("/admin/inventory/asset/").status_code == 404

@@ -17,7 +17,7 @@ from django.db import connection
 from inventory.import_lock import ImportRunning, import_lock
 from inventory.importing import BATCH_ROWS, Summary, Unfinished, import_file
 from inventory.models import Asset, AttributeName, InventoryRevision
-from inventory.reading import NotATable, Problem
+from inventory.sheets import NotATable, Problem
 
 T = TypeVar("T")
 

@@ -10,9 +10,10 @@ from django.core.management import CommandError, call_command
 
 from conversations.exports import guarded
 from conversations.pipeline.tools import Cell, Query, TableResult
+from inventory.csv_sheet import unguarded
 from inventory.importing import BATCH_ROWS, Summary, import_file
 from inventory.models import Asset, AttributeName, InventoryRevision
-from inventory.reading import NotATable, Problem, unguarded
+from inventory.sheets import NotATable, Problem
 from inventory.tools import AssetTable
 
 DATA = Path(__file__).parent.parent / "data"
@@ -234,7 +235,7 @@ def test_a_copied_row_without_id_before_the_original_is_an_asset_of_its_own(tmp_
         b"\x89PNG\r\n\x1a\n\x00\x00",
         b"hello world\nname,site\n",
         b"10.0.0.1,server\n",
-        b'{"name": "a"}\n',
+        b'{"status": "error"}\n',
         b"name\nZ\xfcrich\n",
     ],
 )
