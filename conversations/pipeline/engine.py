@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, Protocol
 
-from conversations.pipeline.tools import Cell, Column, Filter, InThread, Match, Sort, TableSpec
+from conversations.pipeline.tools import Cell, Column, Filter, InThread, Match, Sort, SpokenTool, TableSpec
 
 Intent = Literal[
     "asset_query", "export", "network_check", "asset_change", "smalltalk", "help", "knowledge", "unsupported"
@@ -39,6 +39,7 @@ class Request:
     in_thread: InThread
     #: The caller's `context` object, stored with the run.
     context: Mapping[str, Any] = field(default_factory=dict)
+    tools: tuple[SpokenTool, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

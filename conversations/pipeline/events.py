@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args
 
 StageLetter = Literal["A", "B", "C", "E", "D"]
 
@@ -121,10 +121,8 @@ Event = Start | StageStart | StageProgress | StageComplete | Token | ExportStore
 #: Exactly one of these ends a run.
 TERMINAL: frozenset[str] = frozenset({Complete.type, Failed.type, Cancelled.type})
 
-KINDS: dict[str, type[Any]] = {
-    kind.type: kind
-    for kind in (Start, StageStart, StageProgress, StageComplete, Token, ExportStored, Complete, Failed, Cancelled)
-}
+#: Name -> class: every kind of the union above.
+KINDS: dict[str, type[Any]] = {kind.type: kind for kind in get_args(Event)}
 
 
 def to_dict(event: Event) -> dict[str, Any]:

@@ -134,7 +134,12 @@ class Orchestrator:
         async with self._stage("A", {"request": self.job.text, "context": dict(self.job.context)}) as stage:
             tables = await self.in_thread(self._known_tables)
             request = Request(
-                text=self.job.text, now=self.now(), tables=tables, in_thread=self.in_thread, context=self.job.context
+                text=self.job.text,
+                now=self.now(),
+                tables=tables,
+                in_thread=self.in_thread,
+                context=self.job.context,
+                tools=self.registry.spoken,
             )
             found = await self.engine.classify(request)
             stage.output = {

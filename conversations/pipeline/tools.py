@@ -261,6 +261,15 @@ class Tool(Protocol):
     async def run(self, arguments: Mapping[str, Any], context: ToolContext) -> ToolResult: ...
 
 
+@dataclass(frozen=True, kw_only=True)
+class SpokenTool:
+    """A tool that can be asked for in words of its own."""
+
+    name: str
+    #: Whole requests: "who works on {asset}" calls the tool with the argument `asset`, one word or several in quotes.
+    phrasings: tuple[str, ...]
+
+
 class QueryTool:
     """The tool that every table has: arguments are `Query.to_dict()`."""
 
@@ -288,11 +297,21 @@ class Registry:
     def __init__(self) -> None:
         self._tools: dict[str, Tool] = {}
         self._tables: list[Table] = []
+        self._spoken: list[SpokenTool] = []
 
-    def add_tool(self, tool: Tool) -> None:
+    def add_tool(self, tool: Tool, *, phrasings: Sequence[str] = ()) -> None:
+        """With `phrasings` (see SpokenTool) people can ask for the tool itself.
+
+        Raises ValueError for a name that is taken, and for phrasings of a tool that changes something: nobody would be
+        asked before.
+        """
         if tool.name in self._tools:
             raise ValueError(f"A tool named {tool.name} is registered already.")
+        if phrasings and not tool.read_only:
+            raise ValueError(f"{tool.name} changes something: it can't be called by words alone.")
         self._tools[tool.name] = tool
+        if phrasings:
+            self._spoken.append(SpokenTool(name=tool.name, phrasings=tuple(phrasings)))
 
     def add_table(self, table: Table, *, description: str) -> None:
         """Adds the table and its query tool, named by the spec's `query_tool`."""
@@ -313,6 +332,10 @@ class Registry:
     @property
     def tables(self) -> tuple[Table, ...]:
         return tuple(self._tables)
+
+    @property
+    def spoken(self) -> tuple[SpokenTool, ...]:
+        return tuple(self._spoken)
 
 
 #: The registry that tool packs add to.

@@ -113,7 +113,7 @@ _ASSET_WORDS = {
     "manufacturer": ("Cisco", "HPE", "Palo Alto Networks"),
     "model": ("C9200-48P", "PowerEdge R760", "48-Port Patch Panel"),
     "site": ("DM-Akron", "LON1", "NYC1"),
-    "rack": ("R1", "2"),
+    "rack": ("R1", "R3", "R4", "R10", "2"),
     "role": ("Access Switch", "Core Switch", "Router", "web", "database", "Internal Firewall", "build", "test"),
     "owner": ("Dunder-Mifflin, Inc.", "platform", "Database Team"),
     "tags": ("ring-A", "critical", "legacy"),

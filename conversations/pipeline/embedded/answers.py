@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from conversations.pipeline.embedded import intents
+from conversations.pipeline.embedded import calls, intents
 from conversations.pipeline.embedded.lexicon import Lexicon
 from conversations.pipeline.engine import Executed, TablePiece, TextPiece
-from conversations.pipeline.tools import Cell, Filter, Query, Sort, TableSpec
+from conversations.pipeline.tools import Cell, Filter, Query, Sort, SpokenTool, TableSpec
 
 _MARKDOWN = re.compile(r"([\\`*_\[\]<>|~#&!{}])")
 _WORDS = {
@@ -51,6 +52,20 @@ def executed(
         yield from stream(_rest(query, done))
     elif done.kind == "rows" and not done.total:
         yield from stream(_hint(query, lexicon))
+
+
+def called(done: Executed, index: int) -> Iterator[TextPiece | TablePiece]:
+    """The answer of a tool that was asked for by its own words."""
+    if done.refusal:
+        yield from stream(escape(done.refusal))
+    elif done.kind == "count":
+        yield from stream(f"**{done.total:,}**, says {escape(done.tool)}.")
+    elif not done.total:
+        yield from stream(f"{escape(done.tool)} found nothing.")
+    else:
+        yield from stream(f"**{done.total:,} {'rows' if done.total != 1 else 'row'}** from {escape(done.tool)}.\n\n")
+        yield TablePiece(index=index)
+        yield from stream(f"\n\nThe file has all {done.total:,} rows." if done.total > SHOWN else "")
 
 
 def _fact(query: Query, done: Executed, spec: TableSpec) -> str:
@@ -161,31 +176,40 @@ def _noun(n: int, spec: TableSpec) -> str:
     return escape(spec.noun[0] if n == 1 else spec.noun[1])
 
 
-def declined(reason: str, specs: Sequence[TableSpec]) -> str:
-    return f"{reason}{_can(specs, 'I can answer questions about')}"
+@dataclass(frozen=True, kw_only=True)
+class Abilities:
+    """What can be asked."""
+
+    specs: Sequence[TableSpec]
+    tools: Sequence[SpokenTool] = ()
 
 
-def information(text: str, intent: str, specs: Sequence[TableSpec]) -> str:
+def declined(reason: str, can: Abilities) -> str:
+    return f"{reason}{_can(can, 'I can answer questions about')}"
+
+
+def information(text: str, intent: str, can: Abilities) -> str:
     if intent == "help":
-        return _help(specs)
+        return _help(can)
     if intents.says_goodbye(text):
         return "Goodbye. Everything stays here for the next time."
     if intents.says_thanks(text):
         return "You're welcome. Ask whenever you need something."
-    return f"Hello!{_can(specs, 'Ask me about')}"
+    return f"Hello!{_can(can, 'Ask me about')}"
 
 
-def _help(specs: Sequence[TableSpec]) -> str:
+def _help(can: Abilities) -> str:
     text = (
         "I list, count, group, filter, sort and look up rows, and every table comes with a CSV file to download: "
         "press **Download CSV** beside it, or begin with “export”."
     )
-    return f"{text}{_can(specs, 'You can ask about')}"
+    return f"{text}{_can(can, 'You can ask about')}"
 
 
-def _can(specs: Sequence[TableSpec], lead: str) -> str:
-    nouns = " and ".join(escape(spec.noun[1]) for spec in specs)
-    examples = [example for spec in specs for example in spec.examples[: 4 if len(specs) == 1 else 2]]
+def _can(can: Abilities, lead: str) -> str:
+    nouns = " and ".join(escape(spec.noun[1]) for spec in can.specs)
+    examples = [example for spec in can.specs for example in spec.examples[: 4 if len(can.specs) == 1 else 2]]
+    examples += [calls.shown(tool.phrasings[0]) for tool in can.tools]
     if not nouns:
         return ""
     if not examples:

@@ -116,6 +116,26 @@ def _is_address(item: Item) -> bool:
     return words.is_address(item.text)
 
 
+def span(s: Scanner) -> bool:
+    """ "racks R103 to R105", "between R103 and R105": the known values that are numbered so."""
+    named = s.field_at(0)
+    at = s.skip({"from", "between", "in", "is", "are"}, int(named is not None))
+    low, high = s.item(at), s.item(at + 2)
+    joins = {"to", "through", "until", "-", "–"} | ({"and"} if s.low(at - 1) == "between" else set())
+    if low is None or high is None or s.low(at + 1) not in joins:
+        return False
+    known = {name: s.lexicon.numbered(name, low.text, high.text) for name in ([named] if named else s.lexicon.fields)}
+    name = next((name for name, values in known.items() if values), named)
+    values = known[name] if name else None
+    if name is None or values is None or not s.spec_of(name).is_category:
+        return False
+    if not values:
+        s.doubt(f"I know no {s.spec_of(name).title} from “{low.text}” to “{high.text}”.")
+    s.take(at + 3)
+    s.add([Filter(field=name, op="not_in" if s.negated else "in", value=values)])
+    return True
+
+
 def field_equals(s: Scanner) -> bool:
     """ "site is DM-Akron", "owned by platform", "serial number 00012", "named web-01"."""
     item = s.item()

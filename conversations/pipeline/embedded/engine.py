@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from conversations.pipeline.embedded import answers, grammar, intents, phrases, words
+from conversations.pipeline.embedded import answers, calls, grammar, intents, phrases, words
 from conversations.pipeline.embedded.grammar import Reading
 from conversations.pipeline.embedded.lexicon import Entry, Lexicon, lexicon_of
 from conversations.pipeline.embedded.words import Token
@@ -18,13 +18,14 @@ from conversations.pipeline.engine import (
     KnownTable,
     Plan,
     Request,
+    ResponseType,
     Selection,
     TablePiece,
     TextPiece,
     ToolCall,
     Understood,
 )
-from conversations.pipeline.tools import Match, Query
+from conversations.pipeline.tools import Filter, Match, Query
 
 #: Terms looked up for one request; a longer text is not a question for one row.
 MAX_TERMS = 60
@@ -54,8 +55,11 @@ class _Attempt:
     repairs: tuple[tuple[str, str], ...] = field(default=())
 
     @property
-    def score(self) -> tuple[bool, int, int]:
-        return (self.reading.has_substance, -len(self.reading.unused), self.reading.n_used - len(self.repairs))
+    def score(self) -> tuple[bool, bool, int, int, int]:
+        """Of several tables the one whose own noun is said, and said first, is meant, whatever others make of it."""
+        named = self.lexicon.named_at(self.tokens)
+        used = self.reading.n_used - len(self.repairs)
+        return (self.reading.has_substance, bool(named), -min(named, default=0), -len(self.reading.unused), used)
 
 
 class EmbeddedEngine:
@@ -69,23 +73,19 @@ class EmbeddedEngine:
 
     def _understood(self, request: Request) -> Classification:
         tokens = phrases.settle(words.tokenize(phrases.polished(request.text)))
-        if not tokens:
-            return _decline("unsupported", "I found no words in that.")
-        if phrases.is_sql(request.text):
-            return _decline("unsupported", "I don't read SQL: please ask in plain words.")
-        early = _before_reading(tokens)
+        early = _at_once(request, tokens) or _before_reading(tokens)
         if early is not None:
             return early
         attempts = [_attempt(request, table, tokens) for table in request.tables]
         if not attempts:
             return _decline("unsupported", "There is no table that I could ask.")
-        return _classify(tokens, max(attempts, key=lambda attempt: attempt.score))
+        return _of_best(tokens, attempts)
 
     async def select(self, request: Request, classification: Classification) -> Selection:
-        query = classification.parsed.get("query")
-        if query is None:
+        parsed = classification.parsed
+        if "tool" not in parsed:
             return Selection()
-        return Selection(calls=(ToolCall(tool=classification.parsed["tool"], arguments=query),))
+        return Selection(calls=(ToolCall(tool=parsed["tool"], arguments=parsed.get("query") or parsed["arguments"]),))
 
     async def plan(self, request: Request, classification: Classification, selection: Selection) -> Plan:
         return Plan(calls=selection.calls)
@@ -93,25 +93,53 @@ class EmbeddedEngine:
     async def respond(
         self, request: Request, classification: Classification, executed: Sequence[Executed]
     ) -> AsyncIterator[TextPiece | TablePiece | Ending]:
-        specs = [table.spec for table in request.tables]
-        parsed = classification.parsed
-        if "query" not in parsed or not executed:
-            informs = classification.intent in ("smalltalk", "help")
-            reason = parsed.get("reason", "I can't do that.")
-            text = (
-                answers.information(request.text, classification.intent, specs)
-                if informs
-                else answers.declined(reason, specs)
-            )
-            for piece in answers.stream(text):
-                yield piece
-            yield Ending(response_type="information" if informs else "declined")
-            return
+        informs = classification.intent in ("smalltalk", "help")
+        pieces = _results(request, classification, executed) if executed else _words(request, classification, informs)
+        for piece in pieces:
+            yield piece
+        told: ResponseType = "information" if informs else "declined"
+        yield Ending(response_type="result" if executed else told)
+
+
+def _words(request: Request, classification: Classification, informs: bool) -> Iterator[TextPiece]:
+    """The answer without a result."""
+    can = answers.Abilities(specs=[table.spec for table in request.tables], tools=request.tools)
+    if informs:
+        return answers.stream(answers.information(request.text, classification.intent, can))
+    return answers.stream(answers.declined(classification.parsed.get("reason", "I can't do that."), can))
+
+
+def _results(
+    request: Request, classification: Classification, executed: Sequence[Executed]
+) -> Iterator[TextPiece | TablePiece]:
+    parsed = classification.parsed
+    for index, done in enumerate(executed):
+        if "query" not in parsed:
+            yield from answers.called(done, index)
+            continue
         table = next(table for table in request.tables if table.spec.name == parsed["query"]["table"])
-        for index, done in enumerate(executed):
-            for part in answers.executed(Query.from_dict(parsed["query"]), done, index, lexicon_of(table), parsed):
-                yield part
-        yield Ending(response_type="result")
+        yield from answers.executed(Query.from_dict(parsed["query"]), done, index, lexicon_of(table), parsed)
+
+
+def _at_once(request: Request, tokens: Sequence[Token]) -> Classification | None:
+    """What the text as a whole is."""
+    if not tokens:
+        return _decline("unsupported", "I found no words in that.")
+    call = calls.find(request.text, request.tools)
+    if call is not None:
+        return _called(call)
+    if phrases.is_sql(request.text):
+        return _decline("unsupported", "I don't read SQL: please ask in plain words.")
+    return None
+
+
+def _called(call: ToolCall) -> Classification:
+    given = tuple(Filter(field=name, op="eq", value=value) for name, value in call.arguments.items())
+    return Classification(
+        intent="asset_query",
+        understood=Understood(filters=given),
+        parsed={"tool": call.tool, "arguments": dict(call.arguments)},
+    )
 
 
 def _before_reading(tokens: Sequence[Token]) -> Classification | None:
@@ -127,6 +155,21 @@ def _before_reading(tokens: Sequence[Token]) -> Classification | None:
     if intents.is_aggregate(tokens):
         return _decline("unsupported", "I count and group, but I don't work out averages, sums or percentages.")
     return None
+
+
+def _of_best(tokens: Sequence[Token], attempts: Sequence[_Attempt]) -> Classification:
+    best = max(attempts, key=lambda attempt: attempt.score)
+    other = next((other for other in attempts if other is not best and _means_both(best, other)), None)
+    if other is not None:
+        one, another = (answers.escape(each.table.spec.noun[1]) for each in (best, other))
+        return _decline("unsupported", f"I can ask one table at a time: {one} or {another}.")
+    return _classify(tokens, best)
+
+
+def _means_both(best: _Attempt, other: _Attempt) -> bool:
+    """ "which assets have windows?" names a second table; "windows per asset" a field of the first."""
+    said = (other.tokens[at] for at in other.lexicon.named_at(other.tokens))
+    return bool(best.lexicon.named_at(best.tokens)) and any(not best.lexicon.named(token.low) for token in said)
 
 
 def _attempt(request: Request, table: KnownTable, tokens: tuple[Token, ...]) -> _Attempt:

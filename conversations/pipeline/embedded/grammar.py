@@ -17,7 +17,7 @@ _RULES: tuple[Callable[[Scanner], bool], ...] = (
     shape.export, shape.count, ordering.order, shape.all_columns_but, emptiness.emptiness, quantities.time,
     quantities.covered, shape.group,
     quantities.comparison, quantities.vague, ordering.limit, shape.by, conditions.network, texts.text,
-    shape.columns, conditions.negation, conditions.included, conditions.field_equals,
+    shape.columns, conditions.negation, conditions.included, conditions.span, conditions.field_equals,
     conditions.value, shape.noun, shape.mention,
 )  # fmt: skip
 _CARRIERS = frozenset("running runs run hosting using serving".split())

@@ -139,6 +139,19 @@ class Lexicon:
         """The fields called so."""
         return tuple(e.field for e in self.lookup(words.key_of(word)) if e.kind == "field")
 
+    def named_at(self, tokens: Sequence[words.Token]) -> frozenset[int]:
+        """The places of the tokens that are the table's own noun, not one of its other names."""
+        keys = [token.key for token in tokens]
+        own = {tuple(words.key_of(noun).split(" ")) for noun in self.spec.noun}
+        found = {
+            (at, size)
+            for noun in own
+            for size in [len(noun)]
+            for at in range(len(keys))
+            if tuple(keys[at : at + size]) == noun
+        }
+        return frozenset(place for at, size in found for place in range(at, at + size))
+
     def measures(self, word: str) -> bool:
         """The word names a number field or its unit."""
         units = {f.unit.lower() for f in self.spec.fields if f.unit}
@@ -147,6 +160,15 @@ class Lexicon:
     @property
     def text_fields(self) -> frozenset[str]:
         return frozenset(f.name for f in self.spec.fields if f.type in ("text", "id", "address", "list"))
+
+    def numbered(self, field: str, first: str, last: str) -> tuple[str, ...] | None:
+        """The field's values from "R103" to "R105", in the order of their numbers; None when the two begin unlike."""
+        (start, low), (end, high) = _numbered(first), _numbered(last)
+        if not start or low is None or high is None or end not in (start, ""):
+            return None
+        numbers = ((*_numbered(value), value) for value in self._vocabulary.get(field, ()))
+        within = [(n, value) for begins, n, value in numbers if begins == start and n is not None and low <= n <= high]
+        return tuple(value for _, value in sorted(within))
 
     def near_values(self, field: str, value: str, limit: int = 3) -> tuple[str, ...]:
         """Values of the field that resemble one that found nothing."""
@@ -245,6 +267,12 @@ class Lexicon:
     def _sorted(self, entries: Iterable[Entry]) -> tuple[Entry, ...]:
         kinds = ("noun", "identity", "value", "field")
         return tuple(sorted(entries, key=lambda e: (kinds.index(e.kind), e.rank, self._order.get(e.field, -1))))
+
+
+def _numbered(text: str) -> tuple[str, int | None]:
+    """ "R103" -> ("r", 103)."""
+    found = re.fullmatch(r"(.*?)(\d{1,9})", words.fold(text))
+    return (found[1], int(found[2])) if found else (words.fold(text), None)
 
 
 def _names(field: FieldSpec) -> Iterator[str]:

@@ -21,7 +21,7 @@ _ENDS = (
 #: After these a text in the middle is named.
 _WITH = frozenset({"with", "having", "containing", "has", "have", "mention", "mentioning", "mentions", "say", "saying"})
 _POSSESSIVES = ARTICLES | {"its", "their", "the"}
-_NO_ENDS = "I can look for what a text starts with or contains, but not for what it ends with."
+_NO_ENDS = "I can look for what a text starts with or contains, but not for what it ends with: try “contains”."
 
 
 def text(s: Scanner) -> bool:
