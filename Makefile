@@ -11,8 +11,8 @@ BOOTSTRAP := $(PYTHON) scripts/bootstrap.py
 help: ## Show this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' Makefile
 
-run: ## Start opschat on http://127.0.0.1:8000
-	@exec $(BOOTSTRAP) -- manage.py serve
+run: ## Start opschat on http://127.0.0.1:8000; ARGS="--server uvicorn" chooses the other server
+	@exec $(BOOTSTRAP) -- manage.py serve $(value ARGS)
 
 test: ## Run all tests; ARGS go to pytest
 	@$(BOOTSTRAP) --dev -- -m tests.browser.chromium

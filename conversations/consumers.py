@@ -13,7 +13,7 @@ from uuid import UUID
 from autobahn.exception import Disconnected
 from channels.generic.websocket import AsyncWebsocketConsumer
 
-from conversations import audit, event_log, fragments, threads
+from conversations import audit, event_log, fragments, sessions, threads
 from conversations.fragments import RunState
 from conversations.hub import HEARTBEAT_S, Batch, StoredEvent, hub, topic_of_conversation, topic_of_user
 from conversations.models import Conversation, Run
@@ -26,6 +26,8 @@ _CURSOR = re.compile(rf"({_UUID}):([0-9]{{1,9}})")
 _HEARTBEAT = "<!--hb-->"
 #: How daphne and uvicorn say that the browser has left.
 _GONE = (Disconnected, OSError)
+#: Close codes: signed out, or the account closed; and the conversation isn't the viewer's to see any more.
+_SIGNED_OUT, _NOT_VISIBLE = 4401, 4404
 #: Runs sent to a page that knows none.
 _MOST = 50
 
@@ -33,14 +35,14 @@ _MOST = 50
 class ConversationConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]  # channels has no types
     """Draws every run of one conversation for one viewer, from the cursors the page gives onwards."""
 
-    _following: asyncio.Task[None] | None = None
+    _tasks: tuple[asyncio.Task[None], ...] = ()
 
     async def connect(self) -> None:
         user = self.scope["user"]
         if not user.is_authenticated:
             # Accepted first: a browser can't see the code of a refused handshake, and would try again for ever.
             await self.accept()
-            await self.close(code=4401)
+            await self.close(code=_SIGNED_OUT)
             return
         conversation_id = self.scope["url_route"]["kwargs"]["conversation_id"]
         conversation = await threads.reading(_opened, self.scope, conversation_id)
@@ -48,21 +50,31 @@ class ConversationConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]  # cha
             await self.close()
             return
         await self.accept()
-        self._following = asyncio.create_task(self._follow(conversation))
-        self._following.add_done_callback(self._followed)
+        self._tasks = tuple(asyncio.create_task(work(conversation)) for work in (self._follow, self._guard))
+        for task in self._tasks:
+            task.add_done_callback(self._ended)
 
-    def _followed(self, task: asyncio.Task[None]) -> None:
-        """A socket that draws nothing any more must not look alive: the page reconnects when it is closed."""
-        if task.cancelled() or (error := task.exception()) is None or isinstance(error, _GONE):
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """A socket that draws nothing any more must not look alive, nor one that nobody guards: the page reconnects."""
+        if task.cancelled() or (error := task.exception()) is None or _has_left(error):
             return
         logger.error("A conversation's socket failed", exc_info=error)
         # 1011 would say it better, but autobahn lets an application use 1000 and 3000 to 4999 only.
         self._closing = asyncio.create_task(self.close(code=4500))
 
     async def disconnect(self, code: int) -> None:
-        if self._following is not None:
-            self._following.cancel()
-            await asyncio.gather(self._following, return_exceptions=True)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _guard(self, conversation: Conversation) -> None:
+        """Closes the socket when its viewer may not see the conversation any more."""
+        user_id, session_key = self.scope["user"].pk, self.scope["session"].session_key
+        code = await sessions.until_refused(user_id, _refusal, user_id, session_key, conversation.pk)
+        if code is not None:
+            following, _ = self._tasks
+            following.cancel()
+            await self.close(code=code)
 
     async def _follow(self, conversation: Conversation) -> None:
         own = conversation.owner_id == self.scope["user"].pk
@@ -131,6 +143,12 @@ class ConversationConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]  # cha
         await self.send(text_data=frame)
 
 
+def _has_left(error: BaseException) -> bool:
+    """The browser is gone. uvicorn says so by complaining of the message, when it has closed the socket itself."""
+    is_late = isinstance(error, RuntimeError) and str(error).startswith("Unexpected ASGI message 'websocket.send'")
+    return is_late or isinstance(error, _GONE)
+
+
 def _opened(scope: Mapping[str, Any], conversation_id: UUID) -> Conversation | None:
     """The conversation, when the user may read it; a reviewer's look at another user's is audited."""
     user = scope["user"]
@@ -141,6 +159,15 @@ def _opened(scope: Mapping[str, Any], conversation_id: UUID) -> Conversation | N
             through="socket", origin=audit.origin_of_scope(scope), by_itself=True,
         )  # fmt: skip
     return found
+
+
+def _refusal(user_id: int, session_key: str, conversation_id: UUID) -> int | None:
+    """The code to close with, when the session or the right to see the conversation has ended."""
+    user = sessions.user_of(session_key)
+    if user.pk != user_id:
+        return _SIGNED_OUT
+    is_visible = Conversation.objects.visible_to(user).filter(pk=conversation_id).exists()
+    return None if is_visible else _NOT_VISIBLE
 
 
 def _cursors(query: str) -> dict[UUID, int]:

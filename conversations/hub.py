@@ -76,6 +76,10 @@ class Subscription:
     def wake(self) -> None:
         self._arrived.set()
 
+    def look_again(self) -> None:
+        self.lagged = True
+        self._arrived.set()
+
     async def next(self, *, timeout_s: float = HEARTBEAT_S) -> Batch | None:
         """The next batch, or None after `timeout_s` without one, or at once when the hub closes."""
         if not self._waiting and not self._hub.is_closed:
@@ -99,11 +103,18 @@ def topic_of_user(user_id: int) -> str:
     return f"user.{user_id}"
 
 
+def topic_of_account(user_id: int) -> str:
+    """No batches: what may end a viewer's access, see `sessions`."""
+    return f"account.{user_id}"
+
+
 class Hub:
-    """Fan-out to the viewers in this process. Called on the event loop's thread only."""
+    """Fan-out to the viewers in this process. Called on the event loop's thread only, but for `look_again`."""
 
     def __init__(self) -> None:
         self._viewers: dict[str, set[Subscription]] = {}
+        #: Of whoever joined last: one process has one.
+        self._loop: asyncio.AbstractEventLoop | None = None
         #: The server stops: viewers go, and come back to the next one.
         self.is_closed = False
 
@@ -121,6 +132,7 @@ class Hub:
         return Subscription(self, topic)
 
     def join(self, topic: str, viewer: Subscription) -> None:
+        self._loop = asyncio.get_running_loop()
         self._viewers.setdefault(topic, set()).add(viewer)
 
     def leave(self, topic: str, viewer: Subscription) -> None:
@@ -128,6 +140,15 @@ class Hub:
         viewers.discard(viewer)
         if not viewers:
             self._viewers.pop(topic, None)
+
+    def look_again(self, topic: str) -> None:
+        """Makes the topic's viewers read the rows now. From any thread."""
+        if self._loop is not None and topic in self._viewers:
+            self._loop.call_soon_threadsafe(self._look_again, topic)
+
+    def _look_again(self, topic: str) -> None:
+        for viewer in self._viewers.get(topic, ()):
+            viewer.look_again()
 
     def publish(self, batch: Batch) -> None:
         for topic in (

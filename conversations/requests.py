@@ -1,13 +1,19 @@
-"""What `POST /pipeline` takes, checked field by field (HTTP contract, "Asking"), and the form of every error."""
+"""What a request may hold: `POST /pipeline` field by field (HTTP contract, "Asking"), forms, bodies; and the form of
+every error."""
 
 from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import isfinite
 from typing import Any, NoReturn
+from urllib.parse import unquote_to_bytes
+
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse, HttpResponseBase, HttpResponseNotAllowed, JsonResponse
+from django.shortcuts import render
 
 from conversations.runs import InvalidRequest, check_request, check_text
 
@@ -22,6 +28,79 @@ MAX_DEPTH = 50
 def error_body(code: str, message: str, *, field: str | None = None) -> dict[str, Any]:
     """The contract's error object. `field` names what the caller has to change."""
     return {"error": {"code": code, "message": message, "field": field}}
+
+
+def wants_page(request: HttpRequest) -> bool:
+    """A browser asks; anything else gets the contract's error object."""
+    return "text/html" in request.headers.get("Accept", "")
+
+
+def refusal(request: HttpRequest, status: int, code: str, message: str, *, field: str | None = None) -> HttpResponse:
+    """The page `<status>.html` for a browser, else the error object."""
+    if wants_page(request):
+        return render(request, f"{status}.html", {"message": message}, status=status)
+    return JsonResponse(error_body(code, message, field=field), status=status)
+
+
+class AnswersMiddleware:
+    """Refuses a body that is too large before anything reads it, gives words to a 405, and keeps answers out of caches.
+
+    Django itself looks at the declared length alone, and only when the form is read; its 405 is an empty page.
+    """
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        response = self._refused(request) or self.get_response(request)
+        if isinstance(response, HttpResponseNotAllowed):
+            response = _worded(request, response)
+        # A proxy must not hand it to somebody else, nor "back" show it after signing out.
+        response.headers.setdefault("Cache-Control", "private, no-store")
+        return response
+
+    def _refused(self, request: HttpRequest) -> HttpResponse | None:
+        limit: int = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
+        declared = request.headers.get("Content-Length", "")
+        if "Transfer-Encoding" in request.headers:
+            return refusal(request, 411, "invalid_request", "Send the body's length: a Content-Length header.")
+        if declared.isdecimal() and int(declared) > limit:
+            return refusal(request, 413, "too_large", f"The body has more than {limit // 1024} KiB.")
+        return None
+
+
+def _worded(request: HttpRequest, response: HttpResponseNotAllowed) -> HttpResponse:
+    words = refusal(request, 405, "invalid_request", f"Use {response.headers['Allow']} here.")
+    words.headers["Allow"] = response.headers["Allow"]
+    return words
+
+
+def check_form(request: HttpRequest) -> None:
+    """Raises InvalidRequest for what Django would read with losses: other types, files, bytes that are no text."""
+    if request.content_type == "multipart/form-data":
+        _check_parts(request)
+    elif request.content_type in ("application/x-www-form-urlencoded", ""):
+        _check_encoding(request.body)
+    else:
+        raise InvalidRequest(None, "Send the form as application/x-www-form-urlencoded.")
+    for field, value in request.POST.items():
+        check_text(field, str(value))
+
+
+def _check_encoding(body: bytes) -> None:
+    try:
+        unquote_to_bytes(body).decode()
+    except UnicodeDecodeError:
+        raise InvalidRequest(None, "The form is not UTF-8.") from None
+
+
+def _check_parts(request: HttpRequest) -> None:
+    for field in request.FILES:
+        raise InvalidRequest(field, f"“{field}” is a file; send text.")
+    for field, value in request.POST.items():
+        # Django has put it where bytes were no text, and the bytes are gone.
+        if "\ufffd" in str(value):
+            raise InvalidRequest(field, f"“{field}” is not UTF-8.")
 
 
 @dataclass(frozen=True, kw_only=True)

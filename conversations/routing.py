@@ -1,12 +1,15 @@
-"""Which addresses are not Django's: the sockets and the streaming API."""
+"""Which addresses are not Django's: sockets and the streaming API; and what its middleware would do for them."""
 
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import urlsplit
 
 from channels.auth import AuthMiddlewareStack
 from channels.routing import ProtocolTypeRouter, URLRouter
-from channels.security.websocket import AllowedHostsOriginValidator
+from channels.security.websocket import WebsocketDenier
+from django.conf import settings
+from django.http.request import split_domain_port, validate_host
 from django.urls import path
 
 from conversations import stream
@@ -19,9 +22,58 @@ def protocols(django: Any) -> ProtocolTypeRouter:
     """The ASGI application around Django's."""
 
     async def http(scope: Any, receive: Any, send: Any) -> None:
-        chosen = stream.application if stream.handles(scope["path"]) else django
-        await chosen(scope, receive, send)
+        if stream.handles(scope["path"]):
+            await stream.application(scope, receive, _with_headers(send))
+        else:
+            await django(scope, receive, send)
 
-    # Without the origin check any site could open our socket with the visitor's cookie.
-    websocket = AllowedHostsOriginValidator(AuthMiddlewareStack(URLRouter(websocket_urlpatterns)))
-    return ProtocolTypeRouter({"http": http, "websocket": websocket})
+    return ProtocolTypeRouter(
+        {"http": http, "websocket": _own_pages(AuthMiddlewareStack(URLRouter(websocket_urlpatterns)))}
+    )
+
+
+def _own_pages(application: Any) -> Any:
+    """Without the origin check any site could open our socket with the visitor's cookie."""
+
+    async def checked(scope: Any, receive: Any, send: Any) -> None:
+        await (application if _is_ours(dict(scope["headers"])) else WebsocketDenier())(scope, receive, send)
+
+    return checked
+
+
+def _is_ours(headers: dict[bytes, bytes]) -> bool:
+    """Whether a page of the very address that it connects to opens the socket, as Django asks of forms.
+
+    The port counts, unlike in channels' own validator: cookies know no ports, so another server on this machine would
+    be let in.
+    """
+    origin, host = (headers.get(name, b"").decode("latin-1").lower() for name in (b"origin", b"host"))
+    if origin in settings.CSRF_TRUSTED_ORIGINS:
+        return True
+    domain, _ = split_domain_port(host)
+    is_page = urlsplit(origin).scheme in ("http", "https")
+    return is_page and validate_host(domain, settings.ALLOWED_HOSTS) and origin.partition("://")[2] == host
+
+
+def _with_headers(send: Any) -> Any:
+    """The headers that Django's middleware gives to every answer of its own."""
+
+    async def send_with(message: Any) -> None:
+        if message["type"] == "http.response.start":
+            message = {**message, "headers": [*message["headers"], *_security_headers()]}
+        await send(message)
+
+    return send_with
+
+
+def _security_headers() -> list[tuple[bytes, bytes]]:
+    headers = [
+        (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+        (b"cross-origin-opener-policy", settings.SECURE_CROSS_ORIGIN_OPENER_POLICY.encode()),
+        (b"referrer-policy", settings.SECURE_REFERRER_POLICY.encode()),
+        (b"x-frame-options", settings.X_FRAME_OPTIONS.encode()),
+    ]
+    if settings.SECURE_HSTS_SECONDS:
+        hsts = f"max-age={settings.SECURE_HSTS_SECONDS}; includeSubDomains; preload"
+        headers.append((b"strict-transport-security", hsts.encode()))
+    return headers

@@ -21,7 +21,7 @@ from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
 from django.http.request import split_domain_port, validate_host
 from django.shortcuts import resolve_url
 
-from conversations import audit, event_log, requests, runner, runs, threads, tokens
+from conversations import audit, event_log, requests, runner, runs, sessions, threads, tokens
 from conversations.hub import StoredEvent
 from conversations.models import Conversation, Run
 
@@ -63,6 +63,8 @@ async def application(scope: Scope, receive: Receive, send: Send) -> None:
         await _send_json(send, error.status, error.body, error.headers)
     except _ClientGone:
         pass
+    except _Refused:
+        await _end_refused(answer)
     except Exception:
         logger.exception("%s %s failed", scope["method"], scope["path"])
         if answer.has_begun:
@@ -97,6 +99,18 @@ class _ClientGone(Exception):
     """The client closed the connection."""
 
 
+class _Refused(Exception):
+    """The caller may not read the run any more."""
+
+
+async def _end_refused(answer: _Answer) -> None:
+    """An end without a terminal event: the client asks again, and is told why."""
+    if answer.has_begun:
+        await answer({"type": "http.response.body", "body": b""})
+    else:
+        await _send_json(answer, 401, requests.error_body("not_authenticated", "The token is not valid any more."))
+
+
 def _check_host(scope: Scope) -> None:
     """As Django does for its own views."""
     domain, _ = split_domain_port(_header(scope, b"host"))
@@ -125,10 +139,8 @@ async def _ask(scope: Scope, receive: Receive, send: Send) -> None:
         )
     body = await _body(scope, receive)
     run = await threads.reading(_submit, user, scope, body)
-    if scope["path"] == "/pipeline/stream":
-        await _until_gone(receive, _stream(send, run.pk, after=0))
-    else:
-        await _until_gone(receive, _answer(send, run.pk))
+    work = _stream(send, run.pk, after=0) if scope["path"] == "/pipeline/stream" else _answer(send, run.pk)
+    await _until_gone(receive, work, _until_refused(scope, user, run))
 
 
 def _user_of_token(authorization: str) -> AbstractBaseUser | None:
@@ -207,7 +219,7 @@ async def _follow(scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": 204, "headers": _NO_STORE})
         await send({"type": "http.response.body"})
         return
-    await _until_gone(receive, _stream(send, run.pk, after=after))
+    await _until_gone(receive, _stream(send, run.pk, after=after), _until_refused(scope, user, run))
 
 
 def _visible_run(user: AbstractBaseUser | AnonymousUser, scope: Scope) -> Run | None:
@@ -224,11 +236,11 @@ def _visible_run(user: AbstractBaseUser | AnonymousUser, scope: Scope) -> Run | 
 _with_session = AuthMiddlewareStack(_follow)
 
 
-async def _caller(scope: Scope) -> AbstractBaseUser | AnonymousUser:
+async def _caller(scope: Scope) -> AbstractBaseUser:
     """The token's user, else the session's."""
     authorization = _header(scope, b"authorization")
     user = await threads.reading(_user_of_token, authorization) if tokens.bearer(authorization) else scope["user"]
-    if user is None or not (user.is_authenticated and user.is_active):
+    if not isinstance(user, AbstractBaseUser) or not user.is_active:
         if "text/html" in _header(scope, b"accept"):
             sign_in = f"{resolve_url(settings.LOGIN_URL)}?next={quote(scope['path'])}"
             raise ApiError(302, "not_authenticated", "Sign in first.", location=sign_in)
@@ -262,18 +274,44 @@ def _sse(run_id: UUID, stored: StoredEvent) -> bytes:
     return f"id: {stored.seq}\ndata: {data}\n\n".encode()
 
 
-async def _until_gone(receive: Receive, work: Awaitable[None]) -> None:
-    """Does the work, or stops it when the client leaves first. The run goes on either way."""
+async def _until_gone(receive: Receive, work: Awaitable[None], refused: Awaitable[bool]) -> None:
+    """Does the work, or stops it when the client leaves first; the run goes on either way. Raises _Refused."""
     working = asyncio.ensure_future(work)
     leaving = asyncio.ensure_future(_disconnected(receive))
+    guarding = asyncio.ensure_future(refused)
+    tasks = (working, leaving, guarding)
     try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        if guarding.done() and guarding.result():
+            raise _Refused
         await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
         if working.done():
             working.result()
     finally:
-        for task in (working, leaving):
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(working, leaving, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _until_refused(scope: Scope, user: AbstractBaseUser, run: Run) -> bool:
+    """True as soon as the caller may not read the run any more; False when the server stops."""
+    session_key = scope["session"].session_key if "session" in scope else None
+    credentials = (_header(scope, b"authorization"), session_key)
+    return await sessions.until_refused(user.pk, _refusal, *credentials, run.pk) or False
+
+
+def _refusal(authorization: str, session_key: str | None, run_id: UUID) -> bool | None:
+    """True, when the token or the session has ended, or the run is out of sight."""
+    visible = Run.objects.visible_to(_user_now(authorization, session_key))
+    return None if visible.filter(pk=run_id).exists() else True
+
+
+def _user_now(authorization: str, session_key: str | None) -> AbstractBaseUser | AnonymousUser:
+    text = tokens.bearer(authorization)
+    if text is None:
+        return sessions.user_of(session_key)
+    token = tokens.valid(text)
+    return token.user if token else AnonymousUser()
 
 
 async def _disconnected(receive: Receive) -> None:

@@ -5,40 +5,99 @@ from __future__ import annotations
 import hashlib
 import secrets
 from datetime import timedelta
+from uuid import UUID
 
+from django.contrib.auth import get_user_model
 from django.contrib.auth.models import AbstractBaseUser
-from django.db.models import Q
+from django.db import transaction
 from django.utils import timezone
 
 from conversations.models import ApiToken
 
+#: Characters of a label.
+MAX_LABEL = 60
+#: Tokens of one user that are neither expired nor revoked.
+MAX_LIVE = 50
 _PREFIX = "opschat_"
+#: Of the text's 43 random characters, for its owner to know it again.
+_HINT = 4
 #: How exactly `last_used_at` is kept: a write per request would be a write per poll.
 _USE_STEP = timedelta(minutes=1)
 
 
-def make(*, user: AbstractBaseUser, days: int | None = None) -> tuple[ApiToken, str]:
-    """A new token's row and its text, which can't be had again. `days`: it expires after them."""
+class InvalidLabel(ValueError):
+    """Says what is wrong with it."""
+
+
+class TooManyTokens(Exception):
+    """The user has all the tokens one may have; one has to be revoked first."""
+
+    def __init__(self) -> None:
+        super().__init__(f"There are {MAX_LIVE} active tokens already. Revoke one that is not needed any more.")
+
+
+class AlreadyMade(Exception):
+    """A token with this id exists: the same form was sent twice."""
+
+
+def check_label(text: str) -> str:
+    """The label without blanks around it. Raises InvalidLabel."""
+    label = text.strip()
+    if len(label) > MAX_LABEL:
+        raise InvalidLabel(f"A label has at most {MAX_LABEL} characters; this one has {len(label):,}.")
+    if not label.isprintable():
+        raise InvalidLabel("A label has no line breaks or other invisible characters.")
+    return label
+
+
+@transaction.atomic
+def make(
+    *, user: AbstractBaseUser, days: int | None = None, label: str = "", token_id: UUID | None = None
+) -> tuple[ApiToken, str]:
+    """A new token's row and its text, which can't be had again. `days`: it expires after them.
+
+    With `token_id` a call that comes twice makes one. Raises InvalidLabel, TooManyTokens, AlreadyMade.
+    """
+    label = check_label(label)
+    # One at a time of a user: what is looked up and counted below stays true until the commit.
+    get_user_model().objects.select_for_update().get(pk=user.pk)
+    if token_id is not None and ApiToken.objects.filter(pk=token_id).exists():
+        raise AlreadyMade
+    if ApiToken.objects.owned_by(user).live().count() >= MAX_LIVE:
+        raise TooManyTokens
     text = _PREFIX + secrets.token_urlsafe(32)
-    expires_at = timezone.now() + timedelta(days=days) if days is not None else None
-    return ApiToken.objects.create(user_id=user.pk, digest=_digest(text), expires_at=expires_at), text
+    row = ApiToken(user_id=user.pk, digest=_digest(text), label=label, hint=text[-_HINT:])
+    row.pk = token_id or row.pk
+    row.expires_at = row.created_at + timedelta(days=days) if days is not None else None
+    row.save(force_insert=True)
+    return row, text
 
 
 def find(text: str) -> ApiToken | None:
     """The valid token with this text and its user, or None: unknown, expired, revoked, or its user inactive."""
+    token = valid(text)
     now = timezone.now()
-    token: ApiToken | None = (
-        ApiToken.objects.select_related("user")
-        .filter(Q(expires_at=None) | Q(expires_at__gt=now), digest=_digest(text), revoked_at=None, user__is_active=True)
-        .first()
-    )
     if token is not None and (token.last_used_at is None or now - token.last_used_at > _USE_STEP):
         ApiToken.objects.filter(pk=token.pk).update(last_used_at=now)
     return token
 
 
-def revoke(*, token: ApiToken) -> None:
-    ApiToken.objects.filter(pk=token.pk, revoked_at=None).update(revoked_at=timezone.now())
+def valid(text: str) -> ApiToken | None:
+    """As `find`, for who only looks whether it still is: no use is noted."""
+    found = ApiToken.objects.live().select_related("user").filter(digest=_digest(text), user__is_active=True)
+    token: ApiToken | None = found.first()
+    return token
+
+
+def revoke(*, token: ApiToken) -> bool:
+    """False when it was revoked before."""
+    revoked = ApiToken.objects.filter(pk=token.pk, revoked_at=None).update(revoked_at=timezone.now())
+    return revoked > 0
+
+
+def revoke_all(*, user: AbstractBaseUser) -> int:
+    """Revokes the user's live tokens; how many there were."""
+    return ApiToken.objects.owned_by(user).live().update(revoked_at=timezone.now())
 
 
 def bearer(authorization: str) -> str | None:

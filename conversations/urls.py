@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.urls import path
 
 from conversations import api
-from conversations.views import chat
+from conversations.views import account, chat
 
 urlpatterns = [
     path("", chat.home, name="home"),
@@ -19,6 +19,12 @@ urlpatterns = [
         chat.code_download,
         name="code-download",
     ),
+    # /account/
+    path("account/", account.account, name="account"),
+    path("account/tokens/", account.create_token, name="create-token"),
+    path("account/tokens/<uuid:token_id>/revoke/", account.revoke_token, name="revoke-token"),
+    path("account/password/", account.ChangePassword.as_view(), name="change-password"),
+    path("account/sign-out-everywhere/", account.sign_out_everywhere, name="sign-out-everywhere"),
     # /pipeline/
     path("pipeline/runs/<uuid:run_id>", api.run_detail, name="run"),
     # /exports/

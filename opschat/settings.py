@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import secrets
+from datetime import timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import environ
 from csp.constants import NONE, SELF
 from django.core.exceptions import ImproperlyConfigured
+from django.http.request import validate_host
 
 env = environ.Env()
 
@@ -20,19 +23,46 @@ DATA_DIR = Path(env.str("OPSCHAT_DATA_DIR", default=str(BASE_DIR / ".data"))).ex
 DATA_DIR.mkdir(parents=True, exist_ok=True)
 DEBUG = env.bool("OPSCHAT_DEBUG", default=False)
 
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+_HOST = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*|[0-9a-f:.]*:[0-9a-f:.]*")
+
+
+def _address(text: str) -> str:
+    """`scheme://host[:port]` as browsers write it in Origin. Raises ImproperlyConfigured for anything else."""
+    wrong = ImproperlyConfigured(
+        f"OPSCHAT_URL is {text!r}. Write the address that people open, without a path: https://chat.example.org"
+    )
+    try:
+        parts = urlsplit(text)
+        host, port = parts.hostname or "", parts.port
+    except ValueError:
+        raise wrong from None
+    rest = (parts.path.rstrip("/"), parts.query, parts.fragment, parts.username, parts.password)
+    if parts.scheme not in _DEFAULT_PORTS or any(rest) or not _HOST.fullmatch(host):
+        raise wrong
+    shown = f"[{host}]" if ":" in host else host
+    return f"{parts.scheme}://{shown}" + (f":{port}" if port not in (None, _DEFAULT_PORTS[parts.scheme]) else "")
+
+
+_given_url = env.str("OPSCHAT_URL", default="").strip()
 #: The address people open. `https://…` switches production on: secure cookies, HSTS, refusal of demo and weak set-ups.
-URL = env.str("OPSCHAT_URL", default="").rstrip("/")
+URL = _address(_given_url) if _given_url else ""
 PRODUCTION = URL.startswith("https://")
+if PRODUCTION and DEBUG:
+    raise ImproperlyConfigured("OPSCHAT_DEBUG shows tracebacks to everybody: unset it, or OPSCHAT_URL's https://.")
+
+_SHORTEST_KEY = 50
 
 
 def _secret_key() -> str:
     """The key from the environment; outside production else one made on the first start and kept beside the data."""
-    key = env.str("OPSCHAT_SECRET_KEY", default="")
-    if key:
-        return str(key)
-    if PRODUCTION:
-        raise ImproperlyConfigured("Set OPSCHAT_SECRET_KEY: 50 random characters or more.")
+    key: str = env.str("OPSCHAT_SECRET_KEY", default="").strip()
     path = DATA_DIR / "secret_key"
+    if PRODUCTION:
+        made = path.read_text(encoding="ascii").strip() if path.exists() else ""
+        return _checked_key(key, made)
+    if key:
+        return key
     try:
         with path.open("x", encoding="ascii") as file:
             path.chmod(0o600)
@@ -40,6 +70,18 @@ def _secret_key() -> str:
     except FileExistsError:
         pass
     return path.read_text(encoding="ascii").strip()
+
+
+def _checked_key(key: str, made: str) -> str:
+    """The key for production, which nothing else may know. `made`: the one that a start without https:// has made."""
+    advice = 'Make one: python3 -c "import secrets; print(secrets.token_urlsafe(64))"'
+    if not key:
+        raise ImproperlyConfigured(f"OPSCHAT_SECRET_KEY is missing; with an https:// address it is needed. {advice}")
+    if len(key) < _SHORTEST_KEY or len(set(key)) < _SHORTEST_KEY // 5 or key.startswith("django-insecure-"):
+        raise ImproperlyConfigured(f"OPSCHAT_SECRET_KEY is not {_SHORTEST_KEY} random characters or more. {advice}")
+    if key == made:
+        raise ImproperlyConfigured(f"OPSCHAT_SECRET_KEY is the one made for trying out, in {DATA_DIR}. {advice}")
+    return key
 
 
 SECRET_KEY = _secret_key()
@@ -54,10 +96,22 @@ DEMO_PASSWORD = env.str("OPSCHAT_DEMO_PASSWORD", default="")
 #: Allow demo accounts on a host that others can reach.
 DEMO_FORCE = env.bool("OPSCHAT_DEMO_FORCE", default=False)
 
-_LOOPBACK = ["localhost", "127.0.0.1", "[::1]"]
-ALLOWED_HOSTS = env.list("OPSCHAT_ALLOWED_HOSTS", default=[urlsplit(URL).hostname] if URL else _LOOPBACK)
-if not URL and HOST not in ("127.0.0.1", "localhost", "::1", "0.0.0.0", "::"):  # noqa: S104  compared, not bound
-    ALLOWED_HOSTS = [*ALLOWED_HOSTS, HOST]
+
+def _allowed_hosts() -> list[str]:
+    """Names in the Host header that are answered. In production they are named, and the address people open is one."""
+    host = urlsplit(URL).netloc.removesuffix(f":{urlsplit(URL).port}")
+    given: str = env.str("OPSCHAT_ALLOWED_HOSTS", default="")
+    if not given.strip():
+        return [host] if URL else ["localhost", "127.0.0.1", "[::1]"]
+    names = [name.strip() for name in given.split(",") if name.strip()]
+    if PRODUCTION and ("*" in names or not any(validate_host(host, [name]) for name in names)):
+        raise ImproperlyConfigured(
+            f"OPSCHAT_ALLOWED_HOSTS is {given!r}. Name every host that is answered, without *, among them {host}."
+        )
+    return names
+
+
+ALLOWED_HOSTS = _allowed_hosts()
 CSRF_TRUSTED_ORIGINS = [URL] if URL else []
 
 INSTALLED_APPS = [
@@ -71,6 +125,7 @@ INSTALLED_APPS = [
     "django.contrib.staticfiles",
     "channels",
     "csp",
+    "axes",
     "conversations",
     "inventory",
 ]
@@ -78,7 +133,9 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "csp.middleware.CSPMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "servestatic.middleware.ServeStaticMiddleware",
+    "conversations.requests.AnswersMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
@@ -86,7 +143,8 @@ MIDDLEWARE = [
     "django.middleware.csrf.CsrfViewMiddleware",
     "conversations.middleware.SignInMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
-    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    # Last, says its documentation.
+    "axes.middleware.AxesMiddleware",
 ]
 
 ROOT_URLCONF = "opschat.urls"
@@ -104,6 +162,7 @@ TEMPLATES = [
                 "django.contrib.messages.context_processors.messages",
                 "conversations.fragments.page_context",
             ],
+            "builtins": ["conversations.fragments.characters"],
         },
     }
 ]
@@ -151,9 +210,32 @@ AUTH_PASSWORD_VALIDATORS = [
         "NumericPasswordValidator",
     )
 ]
+# The first signs nobody in: it refuses those who are locked out.
+AUTHENTICATION_BACKENDS = ["axes.backends.AxesStandaloneBackend", "django.contrib.auth.backends.ModelBackend"]
 LOGIN_URL = "login"
 LOGIN_REDIRECT_URL = "/"
 LOGOUT_REDIRECT_URL = "login"
+
+# Sign-in is throttled per account and address together: after 5 failures it is refused for 5 minutes, even with the
+# right password; other addresses and other accounts are not. Tries meanwhile don't prolong it, signing in forgets the
+# failures.
+AXES_FAILURE_LIMIT = 5
+AXES_COOLOFF_TIME = timedelta(minutes=5)
+AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
+AXES_RESET_ON_SUCCESS = True
+AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False
+AXES_USERNAME_CALLABLE = "conversations.views.sign_in.throttled_name"
+AXES_CLIENT_IP_CALLABLE = "conversations.views.sign_in.throttled_address"
+AXES_LOCKOUT_CALLABLE = "conversations.views.sign_in.locked_out"
+# Who signed in and who was locked out is in the audit trail.
+AXES_ENABLE_ADMIN = False
+AXES_DISABLE_ACCESS_LOG = True
+AXES_VERBOSE = False
+# It keeps the form of a failed try, and masks these fields; `password` always.
+AXES_SENSITIVE_PARAMETERS = [
+    *("username", "ip_address", "csrfmiddlewaretoken", "next"),
+    *("old_password", "new_password1", "new_password2"),
+]
 
 LANGUAGE_CODE = "en-us"
 USE_I18N = False
@@ -163,10 +245,12 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 # 8,000 characters of four bytes, percent-encoded in a form, and room for the other fields.
 DATA_UPLOAD_MAX_MEMORY_SIZE = 256 * 1024
 
+SESSION_ENGINE = "conversations.sessions"
 SESSION_COOKIE_NAME = "sessionid"
 SESSION_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SAMESITE = "Lax"
 CSRF_COOKIE_SAMESITE = "Lax"
+CSRF_FAILURE_VIEW = "conversations.views.errors.not_sent"
 X_FRAME_OPTIONS = "DENY"
 SECURE_REFERRER_POLICY = "same-origin"
 CONTENT_SECURITY_POLICY = {
@@ -196,7 +280,12 @@ LOGGING = {
     "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
     "root": {"handlers": ["console"], "level": "WARNING"},
-    "loggers": {"conversations": {"level": "INFO"}, "inventory": {"level": "INFO"}},
+    "loggers": {
+        "conversations": {"level": "INFO"},
+        "inventory": {"level": "INFO"},
+        # A line for each wrong password says nothing that the audit trail doesn't.
+        "axes": {"level": "ERROR"},
+    },
 }
 
 #: Engine name -> dotted path of a class with the pipeline's Engine protocol.

@@ -37,6 +37,8 @@ class Server:
     folder: Path
     #: More variables of the environment.
     variables: Mapping[str, str] = field(default_factory=dict)
+    #: What `serve --server` is given; None: nothing, so that the default serves.
+    program: str | None = None
     port: int = field(default_factory=free_port)
     process: subprocess.Popen[bytes] | None = None
 
@@ -62,12 +64,17 @@ class Server:
             **self.variables,
         }
 
+    @property
+    def command(self) -> list[str]:
+        chosen = ["--server", self.program] if self.program else []
+        return [sys.executable, "manage.py", "serve", *chosen]
+
     def start(self) -> Self:
         """Returns when it accepts connections. Raises AssertionError with the log when it does not come up."""
         self.folder.mkdir(parents=True, exist_ok=True)
         with (self.folder / "server.log").open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "manage.py", "serve"],
+                self.command,
                 cwd=ROOT,
                 env=self.environment,
                 stdin=subprocess.DEVNULL,
@@ -124,9 +131,9 @@ class Server:
 
 
 @contextmanager
-def running(folder: Path, **variables: str) -> Iterator[Server]:
+def running(folder: Path, *, program: str | None = None, **variables: str) -> Iterator[Server]:
     """A started server that must stop cleanly at the end."""
-    server = Server(folder=folder, variables=variables)
+    server = Server(folder=folder, variables=variables, program=program)
     try:
         yield server.start()
         server.stop()

@@ -180,6 +180,14 @@ def test_a_message_sent_twice_is_stored_once(alice: User, hers: Conversation, si
     assert Run.objects.count() == 1
 
 
+def test_an_id_belongs_to_its_user_and_keeps_its_first_text(alice: User, bob: User, signed_in: SignedIn) -> None:
+    sent = {"client_id": str(uuid.uuid4())}
+    for user, text in ((alice, "first"), (alice, "other"), (bob, "his")):
+        there = Conversation.objects.filter(owner=user).first() or runs.open_conversation(owner=user)
+        signed_in(user).post(messages_url(there), {**sent, "text": text}, headers=HTMX)
+    assert sorted(Run.objects.values_list("ask__text", flat=True)) == ["first", "his"]
+
+
 @pytest.mark.parametrize("text", ["", "  \n ", "x" * 8001, "a\x00b"])
 def test_a_message_that_cannot_be_taken_is_refused_in_words(
     alice: User, hers: Conversation, signed_in: SignedIn, text: str
@@ -197,7 +205,7 @@ def test_a_refused_message_stays_in_the_composer_without_a_script(
     response = signed_in(alice).post(messages_url(hers), {"text": "<b>" + "x" * 8000})
     assert response.status_code == 422
     assert "8,003 characters" in response.text
-    assert ">&lt;b&gt;xxx" in response.text
+    assert ">\n&lt;b&gt;xxx" in response.text
 
 
 def test_too_many_unfinished_runs_are_refused_with_a_time_to_wait(
@@ -230,6 +238,14 @@ def test_a_page_without_scripts_reloads_itself_while_a_run_is_going(
     assert refresh in client.get(address).text
     Run.objects.update(status=Run.Status.SUCCEEDED)
     assert refresh not in client.get(address).text
+
+
+def test_an_address_that_takes_forms_says_so(alice: User, hers: Conversation, signed_in: SignedIn) -> None:
+    client, address = signed_in(alice), messages_url(hers)
+    page = client.get(address, headers={"Accept": "text/html"})
+    assert (page.status_code, page.headers["Allow"]) == (405, "POST")
+    assert "takes forms of other pages" in page.text
+    assert client.get(address).json()["error"]["message"] == "Use POST here."
 
 
 # -- Code ------------------------------------------------------------------------------------------------------------
@@ -270,7 +286,8 @@ def test_the_theme_never_leads_to_another_site(client: Client) -> None:
 
 
 def test_an_unknown_theme_is_refused(client: Client) -> None:
-    assert client.post("/theme/", {"theme": "pink"}).status_code == 404
+    response = client.post("/theme/", {"theme": "pink"})
+    assert (response.status_code, response.json()["error"]["field"]) == (400, "theme")
     client.cookies["theme"] = '"><script>'
     assert "<script>" not in client.get("/accounts/login/").text
 

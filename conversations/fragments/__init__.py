@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from conversations.fragments.blocks import CodeBlock, code_block
 from conversations.fragments.frames import article, frame, new_run_frame, sidebar_frame, snapshot_frame
-from conversations.fragments.page import history, labels, page_context, start_tables
+from conversations.fragments.page import THEMES, history, labels, page_context, start_tables
 from conversations.fragments.states import Mark, RunState
 
 __all__ = [
+    "THEMES",
     "CodeBlock",
     "Mark",
     "RunState",

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date
 from typing import Any, ClassVar
 
-from django.utils.dateparse import parse_datetime
+from django.utils.dateparse import parse_date, parse_datetime
 from markdown_it.token import Token
 
 from conversations.fragments import markdown
@@ -61,7 +61,7 @@ class Cell:
     #: Draws as: text mono number date datetime empty.
     kind: str
     text: str
-    at: datetime | None = None
+    at: date | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,7 +171,15 @@ def _cell(value: Any, kind: str) -> Cell:
     if value is None or value == "":
         return Cell(kind="empty", text="")
     text = str(value)
-    if kind == "datetime":
-        at = parse_datetime(text)
-        return Cell(kind="datetime", text=text, at=at) if at else Cell(kind="text", text=text)
-    return Cell(kind={"address": "mono", "id": "mono", "number": "number", "date": "date"}.get(kind, "text"), text=text)
+    if kind in ("date", "datetime"):
+        at = _time(text, kind)
+        return Cell(kind=kind, text=text, at=at) if at else Cell(kind="text", text=text)
+    return Cell(kind={"address": "mono", "id": "mono", "number": "number"}.get(kind, "text"), text=text)
+
+
+def _time(text: str, kind: str) -> date | None:
+    """None for what is no time: neither in form nor in the calendar."""
+    try:
+        return parse_datetime(text) if kind == "datetime" else parse_date(text)
+    except ValueError:
+        return None

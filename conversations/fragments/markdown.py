@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import nh3
+from django.utils.html import conditional_escape
 from markdown_it import MarkdownIt
-from markdown_it.common.utils import escapeHtml
 from markdown_it.token import Token
+
+from conversations.fragments.characters import shown
 
 #: Images are links: a picture from elsewhere would tell its host who reads the answer.
 _PARSER = MarkdownIt("commonmark", {"html": False, "linkify": False}).enable("table").disable("image")
@@ -17,10 +19,11 @@ _PARSER = MarkdownIt("commonmark", {"html": False, "linkify": False}).enable("ta
 _CLEANER = nh3.Cleaner(
     tags={
         *("p", "strong", "em", "code", "pre", "ul", "ol", "li", "a", "h3", "h4", "h5", "h6", "blockquote", "hr", "br"),
-        *("div", "table", "thead", "tbody", "tr", "th", "td"),
+        *("div", "table", "thead", "tbody", "tr", "th", "td", "span"),
     },
-    attributes={"a": {"href", "title"}, "ol": {"start"}, "div": {"tabindex"}},
+    attributes={"a": {"href", "title"}, "ol": {"start"}, "div": {"tabindex"}, "span": {"title", "data-code"}},
     allowed_classes={
+        "span": {"char"},
         "p": {"fact"},
         "div": {"scroll"},
         "pre": {"code"},
@@ -38,14 +41,23 @@ def _scrolled_table(_: Any, tokens: Sequence[Token], index: int, *__: Any) -> st
 
 
 def _scrolled_code(_: Any, tokens: Sequence[Token], index: int, *__: Any) -> str:
-    code = escapeHtml(tokens[index].content)
-    return f'<div class="scroll" tabindex="0"><pre class="code"><code>{code}</code></pre></div>'
+    return f'<div class="scroll" tabindex="0"><pre class="code">{_code(_, tokens, index)}</pre></div>'
+
+
+def _text(_: Any, tokens: Sequence[Token], index: int, *__: Any) -> str:
+    return conditional_escape(shown(tokens[index].content))
+
+
+def _code(_: Any, tokens: Sequence[Token], index: int, *__: Any) -> str:
+    return f"<code>{_text(_, tokens, index)}</code>"
 
 
 for _kind in ("table_open", "table_close"):
     _PARSER.add_render_rule(_kind, _scrolled_table)
 for _kind in ("fence", "code_block"):
     _PARSER.add_render_rule(_kind, _scrolled_code)
+_PARSER.add_render_rule("text", _text)
+_PARSER.add_render_rule("code_inline", _code)
 
 
 def parse(text: str, *, is_start: bool = False) -> list[Token]:

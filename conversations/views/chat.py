@@ -9,6 +9,7 @@ from uuid import UUID
 
 from django.contrib.auth.decorators import login_not_required
 from django.contrib.auth.models import AbstractBaseUser
+from django.core.exceptions import BadRequest
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, HttpResponseRedirect
 from django.shortcuts import get_object_or_404, redirect, render
 from django.template.loader import render_to_string
@@ -20,12 +21,13 @@ from conversations.audit import origin_of
 from conversations.forms import MessageForm, ThemeForm
 from conversations.fragments import RunState
 from conversations.models import Conversation, Message, Run
+from conversations.requests import check_form, refusal
 
 _THEME_AGE_S = 365 * 24 * 3600
 #: Runs that a conversation's page shows, and that "earlier messages" adds.
 _RUNS_A_PAGE = 50
 _MOST_RUNS = 2000
-_NUMBER = re.compile(r"[0-9]{1,6}")
+_NUMBER = re.compile(r"[0-9]{1,9}")
 
 
 @require_safe
@@ -37,12 +39,16 @@ def home(request: HttpRequest) -> HttpResponseBase:
 
 @require_POST
 def conversations(request: HttpRequest) -> HttpResponseBase:
-    """Opens a conversation: with the text as its first message, or an empty one."""
+    """Opens a conversation: with the text as its first message, or an empty one when no text is sent."""
     empty = Conversation.objects.owned_by(request.user).filter(n_messages=0, session_name=None).first()
-    conversation = empty or runs.open_conversation(owner=_user(request))
-    if request.POST.get("text", "").strip():
-        return messages(request, conversation.pk)
-    return redirect("conversation", conversation.pk)
+    if "text" not in request.POST:
+        return redirect("conversation", (empty or runs.open_conversation(owner=_user(request))).pk)
+    try:
+        return _stored(request, _submit(request, empty))
+    except runs.InvalidRequest as error:
+        return refusal(request, 400, "invalid_request", error.message, field=error.field)
+    except runs.TooManyRuns as error:
+        return _later(refusal(request, 429, "too_many", str(error)), error)
 
 
 @require_safe
@@ -64,24 +70,33 @@ def _opened(request: HttpRequest, conversation: Conversation, *, through: str, b
 def messages(request: HttpRequest, conversation_id: UUID) -> HttpResponseBase:
     """Stores a message and starts its run. For HTMX the answer is the new articles, else the page again."""
     found = get_object_or_404(Conversation.objects.owned_by(request.user).select_related("owner"), pk=conversation_id)
-    form = MessageForm(request.POST)
-    if not form.is_valid():
-        return _refused(request, found, " ".join(str(e) for errors in form.errors.values() for e in errors), status=422)
     try:
-        run = _submit(request, found, form)
+        return _stored(request, _submit(request, found))
     except runs.InvalidRequest as error:
         return _refused(request, found, error.message, status=422)
     except runs.TooManyRuns as error:
-        response = _refused(request, found, str(error), status=429)
-        response["Retry-After"] = str(error.retry_after_s)
-        return response
+        return _later(_refused(request, found, str(error), status=429), error)
+
+
+def _stored(request: HttpRequest, run: Run) -> HttpResponse:
     if "HX-Request" in request.headers:
         # As it was stored: the socket draws the rest, and two that draw from different points would write twice.
         return HttpResponse(fragments.new_run_frame(RunState.just_stored(run)))
     return HttpResponseRedirect(f"{_address(run)}#message-{run.answer_id}")
 
 
-def _submit(request: HttpRequest, conversation: Conversation, form: MessageForm) -> Run:
+def _later(response: HttpResponse, error: runs.TooManyRuns) -> HttpResponse:
+    response["Retry-After"] = str(error.retry_after_s)
+    return response
+
+
+def _submit(request: HttpRequest, conversation: Conversation | None) -> Run:
+    """Raises runs.InvalidRequest and runs.TooManyRuns; then nothing is stored."""
+    check_form(request)
+    form = MessageForm(request.POST)
+    if not form.is_valid():
+        field, errors = next(iter(form.errors.items()))
+        raise runs.InvalidRequest(field, str(errors[0]) if field == "text" else f"“{field}”: {errors[0]}")
     client_id = form.cleaned_data["client_id"]
     return runner.submit(
         user=_user(request),
@@ -130,8 +145,10 @@ def _page(request: HttpRequest, conversation: Conversation, *, status: int = 200
 
 def _wanted_runs(request: HttpRequest) -> int:
     """How many of the newest runs the page shows: `?runs=`, at least one page of them."""
-    asked = request.GET.get("runs", "")
-    return min(max(int(asked), _RUNS_A_PAGE), _MOST_RUNS) if _NUMBER.fullmatch(asked) else _RUNS_A_PAGE
+    asked = request.GET.get("runs", "0")
+    if not _NUMBER.fullmatch(asked):
+        raise BadRequest("“runs” must be a number of messages.")
+    return min(max(int(asked), _RUNS_A_PAGE), _MOST_RUNS)
 
 
 @require_safe
@@ -156,7 +173,8 @@ def theme(request: HttpRequest) -> HttpResponse:
     """Keeps the theme in a cookie: the sign-in page has no user yet, and the server writes it into the page."""
     form = ThemeForm(request.POST)
     if not form.is_valid():
-        raise Http404
+        known = ", ".join(fragments.THEMES)
+        return refusal(request, 400, "invalid_request", f"“theme” must be one of: {known}.", field="theme")
     referrer = request.headers.get("Referer", "")
     is_ours = url_has_allowed_host_and_scheme(referrer, {request.get_host()}, require_https=request.is_secure())
     response = redirect(referrer if is_ours else "/")

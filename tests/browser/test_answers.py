@@ -8,6 +8,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import PageOf
+from tests.browser.examination import check_accessible
 from tests.server import Server, running
 
 
@@ -43,6 +44,7 @@ def test_stages_tick_and_the_answer_appears_while_it_is_written(page_of: PageOf,
     first = clock.inner_text()
     expect(clock).not_to_have_text(first)
     assert "after" not in page.locator("#content .prose").inner_text()
+    check_accessible(page)
     gate.touch()
     ended(page)
     expect(page.locator(".prose").first).to_contain_text("Written after.")
@@ -100,5 +102,6 @@ def test_a_failed_run_says_so_in_words(page_of: PageOf, server: Server) -> None:
     page = page_of("alice")
     send(page, "So far.\nfail D")
     expect(page.locator("[data-run-status=failed]")).to_have_count(1, timeout=20_000)
+    check_accessible(page)
     expect(page.locator(".trouble")).to_contain_text("Something went wrong in Response Generation")
     assert "secret" not in page.content()

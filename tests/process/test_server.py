@@ -13,17 +13,22 @@ from typing import Any
 
 import httpx
 import pytest
-from websockets.sync.client import connect
-from websockets.typing import Origin
 
+from tests.process.clients import api_of, ask, begin, download
 from tests.server import ROOT, Server, free_port, running
 
 DATA = ROOT / "tests" / "data"
 
 
+@pytest.fixture(params=["daphne", "uvicorn"])
+def program(request: pytest.FixtureRequest) -> str:
+    chosen: str = request.param
+    return chosen
+
+
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
-    with running(tmp_path / "server") as server:
+def server(tmp_path: Path, program: str) -> Iterator[Server]:
+    with running(tmp_path / "server", program=program) as server:
         yield server
 
 
@@ -31,21 +36,6 @@ def server(tmp_path: Path) -> Iterator[Server]:
 def empty_server(tmp_path: Path) -> Iterator[Server]:
     with running(tmp_path / "server", DEMO="0") as server:
         yield server
-
-
-def api_of(server: Server, username: str = "alice") -> httpx.Client:
-    token = server.manage("create_token", username).strip()
-    return httpx.Client(base_url=server.url, headers={"Authorization": f"Bearer {token}"}, timeout=20)
-
-
-def ask(api: httpx.Client, request: str) -> dict[str, Any]:
-    answer: dict[str, Any] = api.post("/pipeline", json={"request": request}).raise_for_status().json()
-    return answer
-
-
-def download(api: httpx.Client, run: dict[str, Any]) -> bytes:
-    (result,) = run["response"]["results"]
-    return api.get(f"/exports/{result['export_id']}/").raise_for_status().content
 
 
 def test_the_seeds_own_request_is_answered_event_by_event(server: Server) -> None:
@@ -100,33 +90,6 @@ def test_a_crash_in_mid_run_ends_it_and_what_waited_as_interrupted(tmp_path: Pat
         assert ask(api, "Hi again")["status"] == "succeeded"
 
 
-def begin(api: httpx.Client, request: str, *, until: bytes) -> str:
-    """Follows a run of one conversation until its stream shows these bytes, then goes away; the run's id."""
-    seen = b""
-    with api.stream("POST", "/pipeline/stream", json={"request": request, "session_id": "one"}) as answer:
-        pieces = answer.iter_bytes()
-        while until not in seen:
-            seen += next(pieces)
-    run_id: str = json.loads(seen.split(b"data: ")[1].split(b"\n")[0])["run_id"]
-    return run_id
-
-
-def test_it_stops_cleanly_with_an_open_socket(server: Server) -> None:
-    with httpx.Client(base_url=server.url) as browser:
-        browser.get("/accounts/login/")
-        form = {
-            "username": "alice",
-            "password": "correct horse battery",
-            "csrfmiddlewaretoken": browser.cookies["csrftoken"],
-        }
-        page = browser.post("/accounts/login/", data=form, follow_redirects=True)
-        cookie = f"sessionid={browser.cookies['sessionid']}"
-    address = server.url.replace("http", "ws") + "/ws" + page.url.path
-    with connect(address, origin=Origin(server.url), additional_headers={"Cookie": cookie}):
-        server.stop()
-    assert "Traceback" not in server.log
-
-
 def test_uvicorn_ends_open_streams_when_it_is_asked_to_stop(tmp_path: Path) -> None:
     settings = {"DJANGO_SETTINGS_MODULE": "tests.settings_dictated"}
     server = Server(folder=tmp_path / "server", variables=settings)
@@ -150,7 +113,7 @@ def test_uvicorn_ends_open_streams_when_it_is_asked_to_stop(tmp_path: Path) -> N
 
 def test_a_second_server_on_the_same_data_says_so_and_ends(server: Server) -> None:
     second = subprocess.run(
-        [sys.executable, "manage.py", "serve"],
+        server.command,
         cwd=ROOT,
         env={**server.environment, "PORT": str(free_port())},
         capture_output=True,
@@ -164,7 +127,7 @@ def test_a_second_server_on_the_same_data_says_so_and_ends(server: Server) -> No
 
 def test_a_taken_port_is_said_before_any_work(server: Server, tmp_path: Path) -> None:
     second = subprocess.run(
-        [sys.executable, "manage.py", "serve"],
+        server.command,
         cwd=ROOT,
         env={**server.environment, "OPSCHAT_DATA_DIR": str(tmp_path / "other")},
         capture_output=True,

@@ -1,23 +1,44 @@
 from __future__ import annotations
 
 import ipaddress
+import signal
 import socket
+import sys
+from collections.abc import Callable
 from typing import Any
 
 from django.conf import settings
 from django.contrib.auth import get_user_model
+from django.core.checks import WARNING
 from django.core.management import call_command
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
+from django.utils.module_loading import import_string
 
 from conversations import runner
 
+#: Bytes of the longest frame that a browser may send: the pages send none, their sockets only receive.
+_MAX_SOCKET_FRAME = 4096
+#: Bytes of the longest message. daphne also holds what it sends to it, and a run is drawn in one message.
+_MAX_SOCKET_MESSAGE = 16 * 1024 * 1024
+#: Seconds between pings of an open socket, and seconds without an answer after which it is closed.
+_PING_EVERY_S = 20
+_PONG_WITHIN_S = 20
+#: Seconds that a stopping server leaves to what is still being sent; its open sockets and streams end at once.
+_CLOSE_WITHIN_S = 5
+
 
 class Command(BaseCommand):
-    help = "Prepares the database, then serves pages, sockets and the API with daphne; reads PORT, HOST and DEMO."
+    help = "Prepares the database, then serves pages, sockets and the API; reads PORT, HOST and DEMO."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--server", choices=sorted(_SERVERS), default="daphne", help="default: daphne")
 
     def handle(self, *args: Any, **options: Any) -> None:
+        if settings.PRODUCTION:
+            self.check(include_deployment_checks=True, fail_level=WARNING)
+        serve = _SERVERS[options["server"]]()
         _check_address(settings.HOST, settings.PORT)
         if MigrationExecutor(connection).migration_plan(MigrationExecutor(connection).loader.graph.leaf_nodes()):
             call_command("migrate", verbosity=0, interactive=False)
@@ -25,7 +46,7 @@ class Command(BaseCommand):
         self.stdout.write(f"\nopschat {settings.VERSION} serves on {_address()}\nOpen it in a browser; Ctrl+C stops.")
         self.stdout.flush()
         connection.close()
-        _serve(settings.HOST, settings.PORT)
+        serve(settings.HOST, settings.PORT)
         if runner.failure is not None:
             raise CommandError(str(runner.failure)) from runner.failure
 
@@ -65,17 +86,84 @@ def _is_ipv6(host: str) -> bool:
         return False
 
 
-def _serve(host: str, port: int) -> None:
-    """Runs daphne here until SIGINT or SIGTERM; the runner starts and stops with it (see opschat/asgi.py)."""
+def _application() -> Any:
+    module, _, name = settings.ASGI_APPLICATION.rpartition(".")
+    return import_string(f"{module}.{name}")
+
+
+# -- Servers ---------------------------------------------------------------------------------------------------------
+
+#: Serves on a host and port until SIGINT or SIGTERM; the runner starts and stops with it (see opschat/asgi.py).
+Serve = Callable[[str, int], None]
+
+
+def _daphne() -> Serve:
     from daphne.endpoints import build_endpoint_description_strings  # noqa: PLC0415  installs its reactor at import
     from daphne.server import Server  # noqa: PLC0415
-    from django.utils.module_loading import import_string  # noqa: PLC0415
 
-    module, _, name = settings.ASGI_APPLICATION.rpartition(".")
-    Server(
-        application=import_string(f"{module}.{name}"),
-        endpoints=build_endpoint_description_strings(host=host, port=port),
-        server_name="opschat",
-        # The tasks of open sockets and streams are ended by the stop hook, not by a timer.
-        application_close_timeout=5,
-    ).run()
+    def serve(host: str, port: int) -> None:
+        Server(
+            application=_application(),
+            endpoints=build_endpoint_description_strings(host=host, port=port),
+            server_name="opschat",
+            websocket_max_message_size=_MAX_SOCKET_MESSAGE,
+            websocket_max_frame_size=_MAX_SOCKET_FRAME,
+            ping_interval=_PING_EVERY_S,
+            ping_timeout=_PONG_WITHIN_S,
+            # The tasks of open sockets and streams are ended by the stop hook, not by a timer.
+            application_close_timeout=_CLOSE_WITHIN_S,
+        ).run()
+
+    return serve
+
+
+def _uvicorn() -> Serve:
+    """Raises CommandError when uvicorn is not installed."""
+    try:
+        import uvicorn  # noqa: PLC0415  an extra
+        import websockets  # noqa: F401, PLC0415  without it uvicorn serves pages whose sockets don't open
+    except ImportError as error:
+        raise CommandError(
+            f"uvicorn can't serve: {error}. `make run` installs it from the lock; by hand: pip install '.[uvicorn]'"
+        ) from error
+
+    def serve(host: str, port: int) -> None:
+        server = uvicorn.Server(
+            uvicorn.Config(
+                _application(),
+                host=host,
+                port=port,
+                lifespan="on",
+                ws="websockets-sansio",
+                ws_max_size=_MAX_SOCKET_FRAME,
+                ws_ping_interval=_PING_EVERY_S,
+                ws_ping_timeout=_PONG_WITHIN_S,
+                timeout_graceful_shutdown=_CLOSE_WITHIN_S,
+                # Addresses as daphne tells them: a header that any client can send is not one.
+                proxy_headers=False,
+                # Warnings and errors go where ours go; like daphne it writes no line per request.
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                headers=[("Server", "opschat")],
+            )
+        )
+        _run_until_signal(server)
+
+    return serve
+
+
+def _run_until_signal(server: Any) -> None:
+    """uvicorn ends by the signal that stopped it, which a shell would show as a failure: here it is the normal end."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    try:
+        server.run()
+    except KeyboardInterrupt:
+        pass
+    except SystemExit as ending:
+        # `handle` says why the runner did not start.
+        if ending.code and runner.failure is None:
+            raise
+
+
+_SERVERS: dict[str, Callable[[], Serve]] = {"daphne": _daphne, "uvicorn": _uvicorn}

@@ -68,6 +68,7 @@
 
   document.addEventListener("htmx:wsBeforeMessage", (event) => {
     lastHeard = performance.now();
+    if (closedFor) readmitted();
     if (isStale(event.detail.message)) event.preventDefault();
   });
 
@@ -83,22 +84,22 @@
 
   // -- Connection -----------------------------------------------------------------------------------------------------
 
-  const SIGNED_OUT = 4401;
+  const CLOSED_FOR_GOOD = { 4401: "signed-out", 4404: "gone" };
   const RETRIED_BY_HTMX = [1006, 1011, 1012, 1013];
-  let reconnect = null, isLive = false, hasBeenLive = false, lastHeard = 0, beats = false, bannerTimer = 0;
+  let reconnect = null, isLive = false, hasBeenLive = false, lastHeard = 0, beats = false, bannerTimer = 0, closedFor = "";
 
   const showConnection = () => {
     const place = byId("connection");
     if (!place) return;
     place.dataset.state = isLive ? "live" : "lost";
     place.querySelector("span").textContent = isLive ? "Live" : "Not live";
-    if (isLive) {
+    if (isLive || closedFor) {
       clearTimeout(bannerTimer);
       bannerTimer = 0;
       byId("banner").hidden = true;
     } else {
       // A reconnect within a second is not worth a word.
-      bannerTimer ||= setTimeout(() => { byId("banner").hidden = isLive; }, hasBeenLive ? 1000 : 3000);
+      bannerTimer ||= setTimeout(() => { byId("banner").hidden = isLive || Boolean(closedFor); }, hasBeenLive ? 1000 : 3000);
     }
   };
 
@@ -112,11 +113,15 @@
   document.addEventListener("htmx:wsClose", (event) => {
     isLive = false;
     reconnect = event.detail.socketWrapper.reconnect;
-    showConnection();
     const { code } = event.detail.event;
-    if (code === SIGNED_OUT) location.reload();
+    closedFor = CLOSED_FOR_GOOD[code] ?? "";
+    showConnection();
+    if (closedFor) refuse(closedFor);
     else if (!RETRIED_BY_HTMX.includes(code)) setTimeout(() => { if (!isLive) reconnect(); }, 1000 + Math.random() * 2000);
   });
+
+  // Signed in again in another tab: the first frame that comes takes the notice away.
+  document.addEventListener("visibilitychange", () => { if (closedFor && !document.hidden) reconnect?.(); });
 
   document.addEventListener("click", (event) => {
     if (event.target.closest("#reconnect")) reconnect?.();
@@ -185,6 +190,8 @@
   }, { passive: true });
 
   const changed = () => {
+    // Other pages begin at their top, under their own title.
+    if (!byId("connection")) return;
     if (isAtEnd) toEnd();
     showJump();
     const title = byId("title");
@@ -201,13 +208,14 @@
   // -- Composer -------------------------------------------------------------------------------------------------------
 
   const isComposer = (event) => event.detail.elt.id === "composer";
-  const draftKey = () => `draft:${location.pathname}`;
+  // By user, because another may sign in on this tab.
+  const draftKey = () => `draft:${byId("composer")?.dataset.user}:${location.pathname}`;
   const keepDraft = (text) => {
     if (text) sessionStorage.setItem(draftKey(), text);
     else sessionStorage.removeItem(draftKey());
   };
   const askButtons = () => document.querySelectorAll("#composer button, #starters button");
-  let isSending = false;
+  let isSending = false, hasRenewed = false, tried = null;
 
   const newId = () => {
     if (crypto.randomUUID) return crypto.randomUUID();
@@ -219,12 +227,45 @@
     return hex.replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, "$1-$2-$3-$4-$5");
   };
 
-  const showError = (text) => {
+  const isRefused = () => byId("composer-error")?.hidden === false;
+  const sayRefusal = () => { byId("live-errors").textContent = isRefused() ? byId("composer-error").textContent.trim() : ""; };
+
+  const refuse = (name) => {
+    const place = byId("composer-error"), words = byId("refusals")?.content.querySelector(`[data-case="${name}"]`);
+    if (!place || !words) return;
+    place.querySelector("p").replaceWith(words.cloneNode(true));
+    place.hidden = false;
+    sayRefusal();
+  };
+
+  const takeBack = () => {
     const place = byId("composer-error");
-    if (!place) return;
-    place.querySelector("p").textContent = text;
-    place.hidden = !text;
-    byId("live-errors").textContent = text;
+    if (place) place.hidden = true;
+    sayRefusal();
+  };
+
+  // Signed in again elsewhere: the socket speaks, or a message went through.
+  const readmitted = () => { closedFor = ""; takeBack(); };
+
+  const REFUSED = { 0: "offline", 400: "unread", 401: "signed-out", 403: "stale", 404: "gone", 411: "unread", 413: "large",
+    422: "unread", 429: "many" };
+
+  // Signing in again changes the token of every form: the page that is there now has the new one. Says what is wrong, if anything.
+  const renew = async (form) => {
+    const answer = await fetch(location.pathname, { headers: { Accept: "text/html", "HX-Request": "true" }, redirect: "manual" });
+    if (answer.type === "opaqueredirect") return "signed-out";
+    if (!answer.ok) return REFUSED[answer.status] ?? "broken";
+    const fresh = new DOMParser().parseFromString(await answer.text(), "text/html").getElementById("composer");
+    if (fresh?.dataset.user !== form.dataset.user) return "stranger";
+    const token = fresh.querySelector("[name=csrfmiddlewaretoken]").value;
+    for (const field of document.querySelectorAll("[name=csrfmiddlewaretoken]")) field.value = token;
+    return "";
+  };
+
+  const sendAgain = async (form) => {
+    const wrong = await renew(form).catch(() => "offline");
+    if (wrong) refuse(wrong);
+    else form.requestSubmit();
   };
 
   document.addEventListener("keydown", (event) => {
@@ -238,11 +279,19 @@
     if (event.target.id === "message") keepDraft(event.target.value);
   });
 
+  // The id makes a message that is sent again the same one; what was changed meanwhile is another message.
+  document.addEventListener("htmx:configRequest", (event) => {
+    if (!isComposer(event) || isSending) return;
+    const { parameters, elt } = event.detail;
+    if (tried !== null && tried !== parameters.text) parameters.client_id = elt.elements.client_id.value = newId();
+    tried = parameters.text;
+  });
+
   document.addEventListener("htmx:beforeRequest", (event) => {
     if (!isComposer(event)) return;
     if (isSending) { event.preventDefault(); return; }
     isSending = true;
-    showError("");
+    takeBack();
     for (const button of askButtons()) button.disabled = true;
   });
 
@@ -256,14 +305,17 @@
       const sent = event.detail.requestConfig.parameters.get?.("text") ?? event.detail.requestConfig.parameters.text;
       if (box.value === sent) { box.value = ""; keepDraft(""); }
       form.elements.client_id.value = newId();
+      tried = null;
+      if (closedFor) { readmitted(); reconnect?.(); }
       isAtEnd = true;
       changed();
-    } else if (![400, 422, 429].includes(xhr.status)) {
-      showError([401, 403].includes(xhr.status) ? "You are signed out. Reload the page; your draft is kept."
-        : "The message could not be sent. It is kept here: try again.");
-    } else {
-      byId("live-errors").textContent = byId("composer-error")?.textContent.trim() ?? "";
-    }
+    } else if (xhr.status === 403 && !hasRenewed) {
+      hasRenewed = true;
+      sendAgain(form);
+      return;
+    } else if (isRefused()) sayRefusal();
+    else refuse(REFUSED[xhr.status] ?? "broken");
+    hasRenewed = false;
     box.focus();
   });
 
@@ -282,10 +334,19 @@
 
   // The file's own guard against formulas: a spreadsheet runs a pasted cell as it would run one from a file.
   const guarded = (text) => (/^'*[=+\-@\t\r]/.test(text) && !/^-\d+(\.\d+)?$/.test(text) ? `'${text}` : text);
+  // The page shows control characters as symbols; a copy gets them back.
+  const original = (element, read) => {
+    const chars = [...element.querySelectorAll(".char")], symbols = chars.map((char) => char.textContent);
+    for (const char of chars) char.textContent = String.fromCodePoint(Number(char.dataset.code));
+    const text = read();
+    chars.forEach((char, place) => { char.textContent = symbols[place]; });
+    return text;
+  };
+  const named = (heading) => [...heading.childNodes].filter((node) => node.nodeName !== "SMALL").map((node) => node.textContent).join("");
   const cell = (element) => {
     if (element.matches(".none") || element.querySelector(".none")) return "";
     const time = element.querySelector("time");
-    const name = element.closest("thead") ? element.firstChild.textContent : element.textContent;
+    const name = element.closest("thead") ? named(element) : element.textContent;
     return guarded((time?.dateTime || name).replace(/[\t\r\n]+/g, " ").trim());
   };
   const COPIES = {
@@ -317,7 +378,8 @@
     const label = button.querySelector("span");
     let word = "Copied";
     try {
-      await toClipboard(COPIES[button.dataset.copy](button));
+      const whole = button.closest(".answer, .block") ?? document.body;
+      await toClipboard(original(whole, () => COPIES[button.dataset.copy](button)));
     } catch {
       word = "Not copied";
     }

@@ -1,44 +1,17 @@
-"""The rows of the chat. No I/O and no signals here: writes are in `runs`, `exports`, `audit`, `tokens` and `event_log`.
-
-Access has two rules, given to every queryset: `visible_to(user)` to read (the owner, or a user with the permission
-`conversations.review`) and `owned_by(user)` to write (the owner alone).
-"""
+"""Conversations and what happened in them."""
 
 from __future__ import annotations
 
 import uuid
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, NoReturn, Self
+from typing import Any, NoReturn, Self
 
 from django.conf import settings
 from django.db import models
 from django.db.models import Q
 from django.utils import timezone
 
-if TYPE_CHECKING:
-    from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
-
-    Caller = AbstractBaseUser | AnonymousUser
-
-REVIEW = "conversations.review"
-
-
-class OwnedQuerySet(models.QuerySet[Any]):
-    """Rows that have one owner; `owner_path` leads from the row to the user."""
-
-    owner_path = "owner"
-
-    def owned_by(self, user: Caller) -> Self:
-        """Rows the user may write."""
-        if not (user.is_authenticated and user.is_active):
-            return self.none()
-        return self.filter(**{self.owner_path: user.pk})
-
-    def visible_to(self, user: Caller) -> Self:
-        """Rows the user may read."""
-        if user.is_authenticated and user.is_active and user.has_perm(REVIEW):  # type: ignore[attr-defined]  # every user model here has it
-            return self.all()
-        return self.owned_by(user)
+from conversations.models.access import OwnedQuerySet
 
 
 class ThroughConversation(OwnedQuerySet):
@@ -68,10 +41,6 @@ class ActorQuerySet(OwnedQuerySet):
 
     def delete(self) -> NoReturn:
         raise TypeError("An audit entry is never deleted.")
-
-
-class ByUser(OwnedQuerySet):
-    owner_path = "user"
 
 
 class Conversation(models.Model):
@@ -185,6 +154,10 @@ class Run(models.Model):
             models.Index(
                 fields=("status", "created_at"), name="unfinished_runs", condition=Q(status__in=("queued", "running"))
             ),
+            # For the review: newest first, of one user, of one status.
+            models.Index(fields=("-created_at",), name="runs_by_time"),
+            models.Index(fields=("user", "-created_at"), name="runs_by_user"),
+            models.Index(fields=("status", "-created_at"), name="runs_by_status"),
         )
 
     def __str__(self) -> str:
@@ -228,7 +201,12 @@ class StageRun(models.Model):
     class Meta:
         ordering = ("run", "started_at")
         constraints = (models.UniqueConstraint(fields=("run", "stage", "attempt"), name="one_stage_run_per_attempt"),)
-        indexes = (models.Index(fields=("stage", "status", "-started_at")),)
+        indexes = (
+            models.Index(fields=("stage", "status", "-started_at")),
+            # For the review: newest first, of one status.
+            models.Index(fields=("-started_at",), name="stages_by_time"),
+            models.Index(fields=("status", "-started_at"), name="stages_by_status"),
+        )
 
     def __str__(self) -> str:
         return f"stage {self.stage}, attempt {self.attempt}"
@@ -294,6 +272,12 @@ class Export(models.Model):
     class Meta:
         ordering = ("-created_at", "-id")
         constraints = (models.UniqueConstraint(fields=("run", "position"), name="one_export_per_position"),)
+        indexes = (
+            # For the review: newest first, of one owner, of one tool.
+            models.Index(fields=("-created_at",), name="exports_by_time"),
+            models.Index(fields=("owner", "-created_at"), name="exports_by_owner"),
+            models.Index(fields=("tool", "-created_at"), name="exports_by_tool"),
+        )
 
     def __str__(self) -> str:
         return self.name
@@ -354,7 +338,14 @@ class AuditEntry(models.Model):
     class Meta:
         ordering = ("-at", "-id")
         verbose_name_plural = "audit entries"
-        indexes = (models.Index(fields=("object_type", "object_id")), models.Index(fields=("actor_id", "-at")))
+        indexes = (
+            models.Index(fields=("object_type", "object_id")),
+            models.Index(fields=("actor_id", "-at")),
+            # For the review: newest first, of one actor, action or outcome.
+            models.Index(fields=("actor_name", "-at"), name="audit_by_actor"),
+            models.Index(fields=("action", "-at"), name="audit_by_action"),
+            models.Index(fields=("outcome", "-at"), name="audit_by_outcome"),
+        )
 
     def __str__(self) -> str:
         return f"{self.at:%Y-%m-%d %H:%M:%S} {self.actor_name} {self.action} {self.outcome}"
@@ -366,23 +357,3 @@ class AuditEntry(models.Model):
 
     def delete(self, *args: Any, **kwargs: Any) -> tuple[int, dict[str, int]]:
         raise TypeError("An audit entry is never deleted.")
-
-
-class ApiToken(models.Model):
-    """A bearer token: only its SHA-256 is stored."""
-
-    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
-    user = models.ForeignKey(settings.AUTH_USER_MODEL, models.PROTECT, related_name="api_tokens")
-    digest = models.CharField(max_length=64, unique=True)
-    created_at = models.DateTimeField(default=timezone.now, editable=False)
-    expires_at = models.DateTimeField(null=True, blank=True)
-    last_used_at = models.DateTimeField(null=True, blank=True)
-    revoked_at = models.DateTimeField(null=True, blank=True)
-
-    objects = ByUser.as_manager()
-
-    class Meta:
-        ordering = ("-created_at",)
-
-    def __str__(self) -> str:
-        return f"token of {self.user}"

@@ -1,0 +1,41 @@
+"""The rows of the chat. No I/O and no signals here: writes are in `runs`, `exports`, `audit`, `tokens`, `sessions` and
+`event_log`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from conversations.models.access import REVIEW, OwnedQuerySet
+from conversations.models.accounts import ApiToken, BrowserSession
+from conversations.models.chat import (
+    AuditEntry,
+    Conversation,
+    Export,
+    ExportFile,
+    Message,
+    Run,
+    RunEvent,
+    RunQuerySet,
+    StageRun,
+)
+
+if TYPE_CHECKING:
+    from conversations.models.access import Caller
+
+__all__ = [
+    "REVIEW",
+    "ApiToken",
+    "AuditEntry",
+    "BrowserSession",
+    "Caller",
+    "Conversation",
+    "Export",
+    "ExportFile",
+    "Message",
+    "OwnedQuerySet",
+    "Run",
+    "RunEvent",
+    "RunQuerySet",
+    "StageRun",
+]

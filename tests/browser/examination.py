@@ -1,0 +1,28 @@
+"""axe-core on a page as people see it: wide and narrow, light and dark."""
+
+from __future__ import annotations
+
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Page
+
+WIDE, PHONE = (1280, 900), (390, 844)
+VIEWS = ((WIDE, "light"), (PHONE, "dark"))
+ALL_VIEWS = (*VIEWS, (WIDE, "dark"), (PHONE, "light"))
+
+
+def check_accessible(page: Page, *, views: tuple[tuple[tuple[int, int], str], ...] = VIEWS) -> None:
+    """No violation of any impact, and no scrolling sideways."""
+    for (width, height), scheme in views:
+        page.set_viewport_size({"width": width, "height": height})
+        # Without motion, because a colour on its way to another one has no contrast yet.
+        page.emulate_media(color_scheme=scheme, reduced_motion="reduce")  # type: ignore[arg-type]  # one of its literals
+        where = f"{page.url}, {width} px, {scheme}"
+        found = Axe().run(page).response["violations"]
+        said = [f"{rule['id']} ({rule['impact']}): {rule['nodes'][0]['html'][:200]}" for rule in found]
+        assert said == [], f"{where}:\n" + "\n".join(said)
+        check_fits(page)
+
+
+def check_fits(page: Page) -> None:
+    overflow = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+    assert overflow <= 0, f"{page.url} is {overflow} px too wide"
