@@ -16,7 +16,7 @@ run: ## Start opschat on http://127.0.0.1:8000; ARGS="--server uvicorn" chooses 
 
 test: ## Run all tests; ARGS go to pytest
 	@$(BOOTSTRAP) --dev -- -m tests.browser.chromium
-	@exec $(BOOTSTRAP) --dev -- -m pytest $(value ARGS)
+	@exec $(BOOTSTRAP) --dev -- -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile --no-loadscope-reorder $(value ARGS)
 
 lint: ## Run all checks that need no test
 	@exec $(BOOTSTRAP) --dev -- scripts/lint.py
