@@ -6,6 +6,8 @@ import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import reduce
+from operator import or_
 from typing import Any
 
 from django.db.models import F, Q, TextField, Value
@@ -102,9 +104,10 @@ class Conditions:
             raise ToolError(message, code="bad_query") from error
 
     def _words(self, field: FieldSpec, op: Op, value: Cell) -> Q:
-        """`contains` and `starts_with`, case-blind."""
+        """`contains` and `starts_with`, case-blind. A family is contained in its members: Ubuntu is Linux."""
         lookup = "icontains" if op == "contains" else "istartswith"
-        return _in_any_case(self._path(field), lookup, str(value))
+        marks = field.family(str(value)) if op == "contains" else (str(value),)
+        return reduce(or_, (_in_any_case(self._path(field), lookup, mark) for mark in marks))
 
     def _address(self, field: FieldSpec, op: Op, value: Cell) -> Q:
         if op in ("contains", "starts_with"):

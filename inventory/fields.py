@@ -60,6 +60,12 @@ _STATUSES = dict(STATUSES) | {
 _SERVICES = {"postgres": "postgresql", "k8s": "kubernetes", "mongo": "mongodb"}
 _ROLES = {"db": "database", "dbs": "database", "databases": "database"}
 _OSES = {"win": "windows", "rhel": "red hat", "redhat": "red hat", "osx": "macos"}
+_OS_FAMILIES = {
+    "linux": (
+        "linux", "ubuntu", "debian", "centos", "red hat", "redhat", "rhel", "fedora", "rocky", "suse", "sles", "alpine",
+        "gentoo", "nixos", "raspbian", "flatcar", "coreos",
+    ),
+}  # fmt: skip
 #: Letters that site names begin with -> the city.
 _CITIES = {
     "AMS": "amsterdam", "BLR": "bangalore", "BOS": "boston", "CHI": "chicago", "DFW": "dallas", "DUB": "dublin",
@@ -102,6 +108,7 @@ FIELDS = (
         label="OS",
         aliases=("operating system", "operating systems", "platform", "platforms", "oses"),
         value_aliases=_OSES,
+        families=_OS_FAMILIES,
         is_category=True,
         matches_part=True,
     ),
@@ -206,7 +213,9 @@ def spec_with(*, attributes: Iterable[str], vocabulary: Mapping[str, Sequence[st
     cities = replace(BY_NAME["site"], value_aliases=_city_words(vocabulary.get("site", ())))
     present = (cities if field.name == "site" else field for field in FIELDS)
     fields = tuple(_without_values(field, vocabulary.get(field.name, ())) for field in present)
-    extra = (FieldSpec(name=name, type="text", is_category=name in vocabulary) for name in sorted(attributes))
+    extra = (
+        FieldSpec(name=name, type="text", is_category=name in vocabulary, is_found=True) for name in sorted(attributes)
+    )
     return replace(
         ASSETS,
         fields=(*fields, *extra),

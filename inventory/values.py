@@ -40,6 +40,8 @@ _TYPE_ALIASES: Mapping[str, str] = {"vm": "virtual machine"} | {
 #: White space that nobody means around a value: not the control characters that `str.strip` takes, too.
 BLANKS = " \t\r\n" + "".join(char for char in map(chr, range(0x80, 0x3001)) if category(char)[0] == "Z")
 
+#: From here on not every whole number has a place of its own among the floating-point ones.
+_EXACT = 2.0**53
 _NUMBER = re.compile(r"([+-]?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?)\s*(?:([KMGT])i?B)?", re.IGNORECASE)
 _GIGABYTES = {"K": 1 / 1024**2, "M": 1 / 1024, "G": 1.0, "T": 1024.0}
 #: "Ubuntu Linux 20.04": the version begins with the first word after the name that begins with a digit.
@@ -80,6 +82,8 @@ def read_number(text: str) -> float:
     number = float(found[1]) if found and not found[2] else math.inf
     if not math.isfinite(number):
         raise ValueError("no number")
+    if abs(number) > _EXACT:
+        raise ValueError("too large a number")
     return number
 
 

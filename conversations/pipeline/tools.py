@@ -53,12 +53,21 @@ class FieldSpec:
     is_identifier: bool = False
     #: A word matches the value when it is part of it ("linux" -> "Ubuntu Linux 20.04"); the filter is then `contains`.
     matches_part: bool = False
+    #: Of a field that matches by part: a family that values belong to -> the parts that mark its members. So "contains
+    #: Linux" is also true of "Ubuntu".
+    families: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    #: Found in the data, not declared by the table: its values give way to what the declared fields make of the words.
+    is_found: bool = False
     #: What "biggest", "most", "oldest" without a field may sort by; no meaning otherwise.
     unit: str = ""
 
     @property
     def title(self) -> str:
         return self.label or self.name.replace("_", " ")
+
+    def family(self, word: str) -> tuple[str, ...]:
+        """The parts one of which a value contains that contains the word: the family's marks, else the word."""
+        return self.families.get(word.casefold(), (word,))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -53,6 +53,7 @@ class Lexicon:
         self._entries: dict[str, dict[tuple[str, str], Entry]] = {}
         self._parts: dict[str, set[tuple[str, str]]] = {}
         self._stems: dict[str, list[str]] = {}
+        self._composed: set[str] = set()
         #: The words a typo may have been meant as: the form that is looked up -> how it is written.
         self._spellings: dict[str, set[str]] = {}
         self._add_nouns()
@@ -66,6 +67,10 @@ class Lexicon:
     def lookup(self, key: str) -> tuple[Entry, ...]:
         """The meanings of a whole phrase, likeliest first."""
         return self._phrases.get(key, ())
+
+    def is_composed(self, key: str) -> bool:
+        """Only found fields have such a value ("Linux Server"), and the declared fields know all of its words."""
+        return key in self._composed and all(self.fields[e.field].is_found for e in self.lookup(key) if e.field)
 
     def stem_fields(self, word: str) -> tuple[str, ...]:
         """The fields that a verb speaks of: "owned" -> owner, "expiring" -> every date field that expires."""
@@ -109,7 +114,8 @@ class Lexicon:
 
     def contained(self, field: str, part: str) -> tuple[str, ...]:
         """The field's values that contain the part, case-blind."""
-        return tuple(v for v in self._vocabulary.get(field, ()) if words.fold(part) in words.fold(v))
+        parts = self.fields[field].family(part)
+        return tuple(v for v in self._vocabulary.get(field, ()) if any(words.fold(p) in words.fold(v) for p in parts))
 
     def details(self, field: str) -> tuple[str, ...]:
         """Fields named after this one: "os_version" says more of "os"."""
@@ -249,9 +255,28 @@ class Lexicon:
         for phrase, value in field.value_aliases.items():
             self._add(phrase, Entry(kind="value", field=field.name, value=value, op=op))
             self._add(value, Entry(kind="value", field=field.name, value=value, op=op))
+        for family in field.families:
+            if self.contained(field.name, family):
+                self._add(family, Entry(kind="value", field=field.name, value=family.capitalize(), op=op))
         for value in self._vocabulary.get(field.name, ()):
+            key = words.key_of(value)
+            if field.is_found and self._is_said_without(key):
+                self._composed.add(key)
             self._add(value, Entry(kind="value", field=field.name, value=value, op=op, rank=1))
             self._add_parts(field, value)
+
+    def _is_said_without(self, key: str) -> bool:
+        """The phrase is several that are known: nouns, and values of declared fields."""
+        parts = key.split(" ")
+        reached = {0}
+        for start in range(len(parts)):
+            ends = range(start + 1, len(parts) + 1) if start in reached else ()
+            reached |= {end for end in ends if end - start < len(parts) and self._is_declared(parts[start:end])}
+        return len(parts) in reached
+
+    def _is_declared(self, parts: Sequence[str]) -> bool:
+        entries = self._entries.get(" ".join(parts), {}).values()
+        return any(e.kind == "noun" or (e.kind == "value" and not self.fields[e.field].is_found) for e in entries)
 
     def _add_parts(self, field: FieldSpec, value: str) -> None:
         for piece in value.replace("-", " ").replace("_", " ").split():

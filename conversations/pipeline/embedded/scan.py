@@ -19,6 +19,8 @@ OPPOSITES: dict[Op, Op] = {
 }  # fmt: skip
 #: Numbers of more digits than a year may be the number of a row.
 _SHORTEST_ROW = 4
+#: Tokens before a value among which its field is looked for.
+_NEAR = 5
 _INNER_SYMBOLS = frozenset({",", "/", "&", "+", "-", ":", "(", ")"})
 
 
@@ -40,7 +42,9 @@ class Item:
 
     @property
     def fields(self) -> tuple[str, ...]:
-        return tuple(entry.field for entry in self.entries if entry.kind == "field")
+        """Of two that differ in case the one written so first: "ID" and "id"."""
+        found = (entry.field for entry in self.entries if entry.kind == "field")
+        return tuple(sorted(found, key=lambda name: name != self.text))
 
     @property
     def values(self) -> tuple[Entry, ...]:
@@ -77,6 +81,9 @@ def _known(tokens: Sequence[Token], at: int, lexicon: Lexicon, extras: Mapping[s
         entries = (*extras.get(key, ()), *lexicon.lookup(key))
         if size == 1 and _is_plain(span[0]) and not _is_state(tokens, at, lexicon):
             entries = tuple(e for e in entries if _is_meant(e, span[0]))
+        if size > 1 and lexicon.is_composed(key) and not _is_named(entries, tokens, at, lexicon):
+            # "linux servers" are servers with Linux, even where some column has "Linux Server".
+            continue
         if (
             size > 1
             and entries
@@ -90,6 +97,14 @@ def _known(tokens: Sequence[Token], at: int, lexicon: Lexicon, extras: Mapping[s
             text = " ".join(token.text for token in span)
             return Item(kind="known", start=at, end=at + size, text=text, low=words.fold(text), entries=entries)
     return None
+
+
+def _is_named(entries: Sequence[Entry], tokens: Sequence[Token], at: int, lexicon: Lexicon) -> bool:
+    """One of the entries' fields is said just before: "class is Linux Server", "patch group Linux Servers"."""
+    fields = {entry.field for entry in entries}
+    before = [token.text for token in tokens[max(0, at - _NEAR) : at]]
+    spans = (before[start:end] for start in range(len(before)) for end in range(start + 1, len(before) + 1))
+    return any(fields & set(lexicon.named(" ".join(span))) for span in spans)
 
 
 def _is_plain(token: Token) -> bool:
