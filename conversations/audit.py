@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
+from django.conf import settings
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
 from django.http import HttpRequest
 from django.utils import timezone
@@ -16,6 +17,7 @@ from django.utils import timezone
 from conversations.models import AuditEntry
 
 Outcome = AuditEntry.Outcome
+_Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 #: What a page does by itself for a reviewer who looked within this time is the same look.
 SAME_LOOK = timedelta(minutes=15)
 
@@ -29,14 +31,19 @@ class Origin:
 
 
 def origin_of(request: HttpRequest) -> Origin:
-    return Origin(ip=_address(request.META.get("REMOTE_ADDR", "")), user_agent=request.headers.get("User-Agent", ""))
+    """Behind trusted proxies the `ip` is the client's that they saw."""
+    ip = _client(request.META.get("REMOTE_ADDR", ""), request.headers.get("X-Forwarded-For", ""))
+    return Origin(ip=ip, user_agent=request.headers.get("User-Agent", ""))
 
 
 def origin_of_scope(scope: Mapping[str, Any]) -> Origin:
     """The same from an ASGI scope."""
     headers = dict(scope.get("headers", ()))
-    client = scope.get("client") or ("",)
-    return Origin(ip=_address(client[0]), user_agent=headers.get(b"user-agent", b"").decode("latin-1"))
+    peer = scope.get("client") or ("",)
+    # Each proxy may add a header of its own.
+    forwarded = b",".join(value for name, value in scope.get("headers", ()) if name == b"x-forwarded-for")
+    ip = _client(peer[0], forwarded.decode("latin-1"))
+    return Origin(ip=ip, user_agent=headers.get(b"user-agent", b"").decode("latin-1"))
 
 
 def record(
@@ -104,9 +111,25 @@ def _storable(text: str) -> str:
     return text.replace("\x00", "\ufffd")
 
 
-def _address(text: str) -> str | None:
+def _client(peer: str, forwarded: str) -> str | None:
+    """The first address on the way back from here that is no trusted proxy's; what is left of it anybody can write."""
+    client = _address(peer)
+    for entry in reversed(forwarded.split(",")):
+        before = _address(entry.strip())
+        if client is None or before is None or not _is_trusted(client):
+            break
+        client = before
+    return str(client) if client else None
+
+
+def _is_trusted(address: _Address) -> bool:
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return any((mapped or address) in network for network in settings.OPSCHAT_TRUSTED_PROXIES)
+
+
+def _address(text: str) -> _Address | None:
     """The address without an IPv6 zone, which only means something on this machine."""
     try:
-        return str(ipaddress.ip_address(text.partition("%")[0]))
+        return ipaddress.ip_address(text.partition("%")[0])
     except ValueError:
         return None

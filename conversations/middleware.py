@@ -12,7 +12,7 @@ from django.shortcuts import render
 from django.utils.http import url_has_allowed_host_and_scheme
 
 from conversations import tokens
-from conversations.requests import error_body
+from conversations.requests import error_body, is_from_here
 
 
 def not_authenticated(message: str) -> JsonResponse:
@@ -58,8 +58,10 @@ class SignInMiddleware(LoginRequiredMiddleware):
             return not_authenticated("Sign in, or send a token: Authorization: Bearer <token>.")
         if request.method in ("GET", "HEAD"):
             return super().handle_no_permission(request, view_func)
-        # A form sent from a page that was open when the session ended: going back still has what was typed.
-        return render(request, "registration/signed_out.html", {"next": _came_from(request)}, status=401)
+        # A form sent from a page that was open when the session ended. Going back loads the page anew (no-store), so
+        # what was typed is on this one.
+        shown = {"next": _came_from(request), "draft": _draft(request)}
+        return render(request, "registration/signed_out.html", shown, status=401)
 
 
 def _came_from(request: HttpRequest) -> str:
@@ -67,3 +69,8 @@ def _came_from(request: HttpRequest) -> str:
     referrer = request.headers.get("Referer", "")
     is_ours = url_has_allowed_host_and_scheme(referrer, {request.get_host()}, require_https=request.is_secure())
     return urlsplit(referrer).path if referrer and is_ours else "/"
+
+
+def _draft(request: HttpRequest) -> str:
+    """What was typed, when one of our own pages sent it."""
+    return request.POST.get("text", "") if is_from_here(request) else ""

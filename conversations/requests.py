@@ -35,6 +35,13 @@ def wants_page(request: HttpRequest) -> bool:
     return "text/html" in request.headers.get("Accept", "")
 
 
+def is_from_here(request: HttpRequest) -> bool:
+    """One of our own pages sent the form: what it holds may be shown again."""
+    here = f"{request.scheme}://{request.get_host()}"
+    referrer, origin = request.headers.get("Referer", ""), request.headers.get("Origin", here)
+    return referrer.startswith(f"{here}/") and origin == here
+
+
 def refusal(request: HttpRequest, status: int, code: str, message: str, *, field: str | None = None) -> HttpResponse:
     """The page `<status>.html` for a browser, else the error object."""
     if wants_page(request):

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import urlsplit
 
 from channels.auth import AuthMiddlewareStack
 from channels.routing import ProtocolTypeRouter, URLRouter
 from channels.security.websocket import WebsocketDenier
 from django.conf import settings
 from django.http.request import split_domain_port, validate_host
-from django.urls import path
+from django.urls import path, re_path
 
 from conversations import stream
 from conversations.consumers import ConversationConsumer
 
-websocket_urlpatterns = [path("ws/conversations/<uuid:conversation_id>/", ConversationConsumer.as_asgi())]
+websocket_urlpatterns = [
+    path("ws/conversations/<uuid:conversation_id>/", ConversationConsumer.as_asgi()),
+    # Any other address is refused as an unknown conversation is; without it channels raises ValueError.
+    re_path("", WebsocketDenier.as_asgi()),
+]
 
 
 def protocols(django: Any) -> ProtocolTypeRouter:
@@ -36,23 +39,24 @@ def _own_pages(application: Any) -> Any:
     """Without the origin check any site could open our socket with the visitor's cookie."""
 
     async def checked(scope: Any, receive: Any, send: Any) -> None:
-        await (application if _is_ours(dict(scope["headers"])) else WebsocketDenier())(scope, receive, send)
+        await (application if _is_ours(scope) else WebsocketDenier())(scope, receive, send)
 
     return checked
 
 
-def _is_ours(headers: dict[bytes, bytes]) -> bool:
+def _is_ours(scope: Any) -> bool:
     """Whether a page of the very address that it connects to opens the socket, as Django asks of forms.
 
     The port counts, unlike in channels' own validator: cookies know no ports, so another server on this machine would
-    be let in.
+    be let in. So does the scheme, which in production is https: behind the proxy that ends TLS the scope says ws.
     """
+    headers = dict(scope["headers"])
     origin, host = (headers.get(name, b"").decode("latin-1").lower() for name in (b"origin", b"host"))
     if origin in settings.CSRF_TRUSTED_ORIGINS:
         return True
     domain, _ = split_domain_port(host)
-    is_page = urlsplit(origin).scheme in ("http", "https")
-    return is_page and validate_host(domain, settings.ALLOWED_HOSTS) and origin.partition("://")[2] == host
+    scheme = "https" if settings.PRODUCTION or scope.get("scheme") == "wss" else "http"
+    return validate_host(domain, settings.ALLOWED_HOSTS) and origin == f"{scheme}://{host}"
 
 
 def _with_headers(send: Any) -> Any:

@@ -11,6 +11,7 @@ import json
 import logging
 import re
 from collections.abc import Awaitable, Callable, Mapping
+from io import BytesIO
 from typing import Any
 from urllib.parse import parse_qs, quote
 from uuid import UUID
@@ -18,6 +19,7 @@ from uuid import UUID
 from channels.auth import AuthMiddlewareStack
 from django.conf import settings
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
+from django.core.handlers.asgi import ASGIRequest
 from django.http.request import split_domain_port, validate_host
 from django.shortcuts import resolve_url
 
@@ -87,6 +89,7 @@ class _Answer:
 
 async def _handle(scope: Scope, receive: Receive, send: Send) -> None:
     _check_host(scope)
+    _check_scheme(scope)
     if followed := _FOLLOW.fullmatch(scope["path"]):
         _check_method(scope, "GET")
         await _with_session(dict(scope, run_id=UUID(followed[1])), receive, send)
@@ -117,6 +120,12 @@ def _check_host(scope: Scope) -> None:
     allowed = settings.ALLOWED_HOSTS or (["localhost", "127.0.0.1", "[::1]"] if settings.DEBUG else [])
     if not (domain and validate_host(domain, allowed)):
         raise ApiError(400, "invalid_request", "This server does not answer for that host name.")
+
+
+def _check_scheme(scope: Scope) -> None:
+    """Refuses plain HTTP where Django redirects: a client that follows would send its token in the clear each time."""
+    if settings.SECURE_SSL_REDIRECT and not ASGIRequest(dict(scope), BytesIO()).is_secure():
+        raise ApiError(400, "invalid_request", "Use https://.")
 
 
 def _check_method(scope: Scope, method: str) -> None:

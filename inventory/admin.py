@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin
 from django.contrib.admin.options import IncorrectLookupParameters
@@ -22,6 +23,14 @@ else:
 _MAX_WORDS = 10
 
 
+class Known(admin.AllValuesFieldListFilter):
+    """By one of the values that occur; the blank one has a name."""
+
+    def choices(self, changelist: ChangeList) -> Iterator[Any]:
+        for choice in super().choices(changelist):
+            yield {**choice, "display": choice["display"] or "(empty)"}
+
+
 @admin.register(Asset)
 class AssetAdmin(AssetModelAdmin):
     list_display = (
@@ -35,7 +44,10 @@ class AssetAdmin(AssetModelAdmin):
         "manufacturer",
         "source",
     )
-    list_filter = ("asset_type", "status", "environment", "criticality", "site", "manufacturer", "source")
+    list_filter = (
+        *((name, Known) for name in ("asset_type", "status", "environment", "criticality", "site", "manufacturer")),
+        "source",
+    )
     search_fields = ("name", "fqdn", "ip_address", "mac_address", "serial_number", "asset_tag", "notes")
     ordering = ("name", "id")
     exclude = Asset.DERIVED

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ipaddress
+import logging
 import re
 import secrets
 from datetime import timedelta
@@ -113,6 +115,20 @@ def _allowed_hosts() -> list[str]:
 
 ALLOWED_HOSTS = _allowed_hosts()
 CSRF_TRUSTED_ORIGINS = [URL] if URL else []
+
+
+def _networks(given: str) -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:
+    """Raises ImproperlyConfigured for what is neither an address nor a network."""
+    try:
+        return [ipaddress.ip_network(entry.strip()) for entry in given.split(",") if entry.strip()]
+    except ValueError as error:
+        raise ImproperlyConfigured(
+            f"OPSCHAT_TRUSTED_PROXIES is {given!r}: {error}. Write addresses or networks: 127.0.0.1, 10.1.0.0/16"
+        ) from None
+
+
+#: Proxies whose X-Forwarded-For says who asks (`audit.origin_of`).
+OPSCHAT_TRUSTED_PROXIES = _networks(env.str("OPSCHAT_TRUSTED_PROXIES", default=""))
 
 INSTALLED_APPS = [
     "daphne",
@@ -274,11 +290,22 @@ if PRODUCTION:
     SECURE_HSTS_INCLUDE_SUBDOMAINS = True
     SECURE_HSTS_PRELOAD = True
 
+
+def _refusals_are_lines(record: logging.LogRecord) -> bool:
+    """Takes the stack, and the level of an error, from requests answered 4xx: the mistake is the client's."""
+    if getattr(record, "status_code", None) in range(400, 500):
+        record.exc_info = None
+        record.levelno = min(record.levelno, logging.WARNING)
+        record.levelname = logging.getLevelName(record.levelno)
+    return True
+
+
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
+    "filters": {"refusals": {"()": "django.utils.log.CallbackFilter", "callback": _refusals_are_lines}},
     "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
-    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["refusals"]}},
     "root": {"handlers": ["console"], "level": "WARNING"},
     "loggers": {
         "conversations": {"level": "INFO"},

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import logging
+import re
+from collections.abc import Iterator
 from datetime import timedelta
+from io import StringIO
 from typing import Any
 from urllib.parse import urlencode
 
 import pytest
 from django.contrib.auth.models import User
 from django.db import connection
+from django.http import HttpRequest, HttpResponse
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
+from django.utils.log import log_response
 
 from conversations import audit, tokens
 from conversations.admin.review import SECTION_ROWS
@@ -193,6 +199,53 @@ def test_the_list_of_assets_refuses_nonsense_too(reviewer: Client) -> None:
     Asset.objects.bulk_create(Asset(name=f"web-{i}") for i in range(60))
     for query in ("q=%00", "site__exact=%00", "p=99999", "nonsense=1", "q=" + "a+" * 3000):
         assert reviewer.get(f"/admin/inventory/asset/?{query}", headers=BROWSER).status_code == 400, query
+
+
+def test_assets_without_a_value_are_filtered_by_a_link_with_words(reviewer: Client) -> None:
+    nowhere, _ = Asset.objects.bulk_create([Asset(name="web-1"), Asset(name="web-2", environment="production")])
+    response = reviewer.get("/admin/inventory/asset/", headers=BROWSER)
+    assert re.search(r'<a href="\?environment=">\s*\(empty\)\s*</a>', response.content.decode())
+    filtered = reviewer.get("/admin/inventory/asset/?environment=", headers=BROWSER)
+    assert list(filtered.context["cl"].result_list) == [nowhere]
+
+
+# -- The log ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def log() -> Iterator[StringIO]:
+    """What the server's own log handler writes."""
+    (handler,) = [handler for handler in logging.getLogger().handlers if handler.name == "console"]
+    assert isinstance(handler, logging.StreamHandler)
+    written = StringIO()
+    before = handler.setStream(written)
+    yield written
+    handler.setStream(before)
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/admin/conversations/run/?status=zzz", 400),
+        ("/admin/conversations/run/?_to_field=owner", 400),
+        ("/admin/inventory/asset/?owner__username=x", 400),
+        ("/admin/conversations/run/add/", 403),
+    ],
+)
+def test_a_refusal_is_one_line_in_the_log(reviewer: Client, log: StringIO, path: str, status: int) -> None:
+    assert reviewer.get(path, headers=BROWSER).status_code == status
+    (line,) = log.getvalue().splitlines()
+    assert " WARNING django." in line
+
+
+def test_a_failure_keeps_its_stack_in_the_log(log: StringIO) -> None:
+    failure = HttpResponse(status=500)
+    try:
+        raise RuntimeError("broken")
+    except RuntimeError as error:
+        log_response("Internal Server Error: %s", "/x/", response=failure, request=HttpRequest(), exception=error)
+    assert " ERROR django.request: Internal Server Error: /x/\nTraceback" in log.getvalue()
+    assert "RuntimeError: broken" in log.getvalue()
 
 
 # -- How much a page takes -------------------------------------------------------------------------------------------

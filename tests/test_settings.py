@@ -170,3 +170,17 @@ def test_production_speaks_https_only_and_says_so(manage: Manage) -> None:
         f"200 {hsts} True",
         f"200 {hsts} nosniff",
     ]
+
+
+def test_trusted_proxies_are_addresses_and_networks(settings_of: SettingsOf) -> None:
+    made = settings_of(OPSCHAT_TRUSTED_PROXIES=" 127.0.0.1, 10.1.0.0/16,2001:db8::/32 ")["OPSCHAT_TRUSTED_PROXIES"]
+    assert [str(network) for network in made] == ["127.0.0.1/32", "10.1.0.0/16", "2001:db8::/32"]
+    assert settings_of(OPSCHAT_TRUSTED_PROXIES="")["OPSCHAT_TRUSTED_PROXIES"] == []
+
+
+@pytest.mark.parametrize("given", ["nginx", "10.1.0.1/16", "10.1.0.0/33", "127.0.0.1;10.0.0.1", "*"])
+def test_a_trusted_proxy_that_is_none_is_refused(settings_of: SettingsOf, given: str) -> None:
+    with pytest.raises(ImproperlyConfigured) as refused:
+        settings_of(OPSCHAT_TRUSTED_PROXIES=given)
+    assert f"OPSCHAT_TRUSTED_PROXIES is {given!r}" in str(refused.value)
+    assert "Write addresses or networks" in str(refused.value)

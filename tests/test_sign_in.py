@@ -345,6 +345,17 @@ def test_a_form_sent_after_the_session_ended_is_told_in_words_and_how_to_go_on(c
     assert 'href="/accounts/login/?next=/"' in elsewhere.text
 
 
+def test_a_form_sent_after_the_session_ended_gives_back_what_was_typed(client: Client) -> None:
+    ours = {**BROWSER, "Referer": "http://testserver/conversations/"}
+    response = client.post("/conversations/", {"text": "<b>half a thought</b>"}, headers=ours)
+    assert response.status_code == 401
+    assert "\n&lt;b&gt;half a thought&lt;/b&gt;</textarea>" in response.text
+    assert "Back button" not in response.text
+    foreign = [BROWSER, {**BROWSER, "Referer": "http://testserver.evil.example/"}, {**ours, "Origin": "null"}]
+    for headers in foreign:
+        assert "half a thought" not in client.post("/", {"text": "half a thought"}, headers=headers).text
+
+
 def test_a_script_and_htmx_get_401_as_an_object(client: Client) -> None:
     for headers in ({"HX-Request": "true"}, {"HX-Request": "true", **BROWSER}, {}):
         response = client.post("/conversations/", headers=headers)

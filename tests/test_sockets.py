@@ -155,6 +155,40 @@ async def test_another_site_is_not_let_in(alice: User, transactional_db: None) -
     assert not connected
 
 
+async def lets_in(user: User, *, scheme: str, origin: str) -> bool:
+    conversation = await conversation_of(user)
+    viewer = socket(f"/ws/conversations/{conversation.pk}/", cookie=await cookie_of(user), origin=origin)
+    viewer.scope["scheme"] = scheme
+    connected, _ = await viewer.connect(timeout=5)
+    await viewer.disconnect()
+    return connected is True
+
+
+async def test_a_page_of_another_scheme_is_not_let_in(alice: User) -> None:
+    assert await lets_in(alice, scheme="ws", origin="http://localhost")
+    assert await lets_in(alice, scheme="wss", origin="https://localhost")
+    assert not await lets_in(alice, scheme="ws", origin="https://localhost")
+    assert not await lets_in(alice, scheme="wss", origin="http://localhost")
+
+
+async def test_in_production_only_pages_over_https_are_let_in(alice: User, settings: Any) -> None:
+    settings.PRODUCTION, settings.CSRF_TRUSTED_ORIGINS = True, ["https://chat.example.org"]
+    assert await lets_in(alice, scheme="ws", origin="https://localhost")
+    assert await lets_in(alice, scheme="ws", origin="https://chat.example.org")
+    assert not await lets_in(alice, scheme="ws", origin="http://localhost")
+    assert not await lets_in(alice, scheme="ws", origin="http://chat.example.org")
+
+
+@pytest.mark.parametrize("path", ["/ws/conversations/abc/", "/ws/", "/"])
+async def test_an_unknown_address_is_refused_as_an_unknown_conversation_is(alice: User, path: str) -> None:
+    cookie = await cookie_of(alice)
+    refusals = []
+    for address in (path, "/ws/conversations/00000000-0000-4000-8000-000000000000/"):
+        refusals.append(await socket(address, cookie=cookie).connect(timeout=5))
+    assert refusals[0] == refusals[1]
+    assert refusals[0][0] is False
+
+
 async def test_a_cursor_that_is_none_is_passed_over(alice: User, running: EmbeddedRunner) -> None:
     conversation = await conversation_of(alice)
     async with watching(conversation, alice, f"{'-' * 36}:1,x:y") as viewer:

@@ -57,6 +57,24 @@ async def test_events_arrive_while_the_run_goes_on(alice: User, running: Embedde
     assert parse_events(seen)[-1]["message"] == "Before.\nAfter.\n"
 
 
+async def test_plain_http_is_refused_where_https_is_asked_for(
+    alice: User, running: EmbeddedRunner, settings: Any
+) -> None:
+    run = (await post(alice, {"request": "Hi"})).json()
+    settings.SECURE_SSL_REDIRECT, settings.SECURE_PROXY_SSL_HEADER = True, ("HTTP_X_FORWARDED_PROTO", "https")
+    assert (await post(alice, {"request": "Hi"}, x_forwarded_proto="https")).status == 200
+    authorization = f"Bearer {await token_of(alice)}"
+    for method, path in (
+        ("POST", "/pipeline"), ("POST", "/pipeline/stream"), ("GET", f"/pipeline/runs/{run['run_id']}/stream"),
+    ):  # fmt: skip
+        plain = await call(method, path, data={"request": "Hi"}, authorization=authorization)
+        said = await call(method, path, data={"request": "Hi"}, authorization=authorization, x_forwarded_proto="http")
+        for answer in (plain, said):
+            assert (answer.status, answer.error["message"]) == (400, "Use https://."), path
+            assert "location" not in answer.headers
+    assert await threads.reading(Run.objects.count) == 2
+
+
 async def test_closing_the_stream_does_not_stop_the_run(alice: User, running: EmbeddedRunner) -> None:
     token = await token_of(alice)
     body = json.dumps({"request": "wait\nDone."}).encode()

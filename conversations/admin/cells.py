@@ -74,7 +74,7 @@ def structure(label: str, name: str) -> Column:
 def pretty(value: Any) -> SafeString | str:
     if value in (None, {}, []):
         return "-"
-    return format_html('<pre class="whole">{}</pre>', json.dumps(value, indent=2, ensure_ascii=False))
+    return _scrolling("Data", json.dumps(value, indent=2, ensure_ascii=False))
 
 
 def rows(value: list[Any]) -> SafeString | str:
@@ -84,7 +84,12 @@ def rows(value: list[Any]) -> SafeString | str:
 
 def whole(text: str) -> SafeString | str:
     """A text as it was written, with its lines."""
-    return format_html('<pre class="whole">{}</pre>', text) if text else "-"
+    return _scrolling("Text", text) if text else "-"
+
+
+def _scrolling(label: str, text: str) -> SafeString:
+    """With a height of its own; the keyboard scrolls what it can focus."""
+    return format_html('<pre class="whole" tabindex="0" role="group" aria-label="{}">{}</pre>', label, text)
 
 
 def cut(text: str) -> SafeString:

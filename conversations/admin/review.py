@@ -107,9 +107,6 @@ class ReviewAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]  # gene
     heavy: ClassVar[tuple[str, ...]] = ()
     sections: ClassVar[tuple[Section, ...]] = ()
 
-    class Media:
-        css: ClassVar = {"all": ("conversations/review.css",)}
-
     # -- Rows
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:

@@ -8,7 +8,7 @@ from django.http import Http404, HttpRequest, HttpResponseBase
 from django.shortcuts import render
 from django.views import defaults
 
-from conversations.requests import refusal, wants_page
+from conversations.requests import is_from_here, refusal, wants_page
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponseBase:
@@ -39,7 +39,6 @@ def server_error(request: HttpRequest) -> HttpResponseBase:
 
 def not_sent(request: HttpRequest, reason: str = "") -> HttpResponseBase:
     """A form without a valid CSRF token. What was typed is on the page, when it came from one of ours."""
-    here, referrer = f"{request.scheme}://{request.get_host()}", request.headers.get("Referer", "")
-    is_ours = referrer.startswith(f"{here}/") and request.headers.get("Origin", here) == here
-    draft, back = (request.POST.get("text", ""), referrer) if is_ours else ("", "")
+    is_ours = is_from_here(request)
+    draft, back = (request.POST.get("text", ""), request.headers["Referer"]) if is_ours else ("", "")
     return render(request, "403_csrf.html", {"draft": draft, "back": back}, status=403)

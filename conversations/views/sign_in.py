@@ -87,7 +87,7 @@ def throttled_name(request: HttpRequest, credentials: Mapping[str, Any] | None) 
 
 
 def throttled_address(request: HttpRequest) -> str | None:
-    """The address that failures are counted for: the peer's, never what a header says; of IPv6 the network."""
+    """The address that failures are counted for: that of the audit trail; of IPv6 the network."""
     ip = origin_of(request).ip
     if ip is None:
         return None

@@ -82,6 +82,35 @@ def test_what_a_reviewer_reads(page_of: PageOf) -> None:
     check_accessible(theirs)
 
 
+WIDE_VIEWS = (ALL_VIEWS[0], ALL_VIEWS[2])
+
+
+def test_the_reviews_lists_and_pages(page_of: PageOf) -> None:
+    page = page_of("alice")
+    new_chat(page)
+    ask(page, "Export all assets as CSV")
+    theirs = page_of("erin")
+    theirs.goto("/admin/")
+    check_accessible(theirs, views=WIDE_VIEWS)
+    for path in ("conversation", "run", "export", "auditentry", "apitoken"):
+        theirs.goto(f"/admin/conversations/{path}/")
+        check_accessible(theirs, views=WIDE_VIEWS)
+        row = theirs.locator("#result_list tbody th a").first
+        if row.count():
+            row.click()
+            theirs.wait_for_url("**/change/")
+            check_accessible(theirs, views=WIDE_VIEWS)
+
+
+def test_the_list_of_assets_and_one_of_them(page_of: PageOf) -> None:
+    theirs = page_of("erin")
+    theirs.goto("/admin/inventory/asset/")
+    check_accessible(theirs, views=WIDE_VIEWS)
+    theirs.locator("#result_list tbody th a").first.click()
+    theirs.wait_for_url("**/change/")
+    check_accessible(theirs, views=WIDE_VIEWS)
+
+
 def test_a_form_that_was_too_old(page_of: PageOf, problems: list[str]) -> None:
     page = page_of("alice")
     new_chat(page)

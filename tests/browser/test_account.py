@@ -15,8 +15,8 @@ NEW = "a quite different one"
 
 @pytest.fixture(scope="module")
 def users(server: Server) -> None:
-    """Users of this module's own, zoe and yan: the demo accounts' sessions and passwords stay as they are."""
-    make = f"[User.objects.create_user(name, password={PASSWORD!r}) for name in ('zoe', 'yan')]"
+    """Users of this module's own, zoe, yan and xia: the demo accounts' sessions and passwords stay as they are."""
+    make = f"[User.objects.create_user(name, password={PASSWORD!r}) for name in ('zoe', 'yan', 'xia')]"
     make = f"from django.contrib.auth.models import User; {make}"
     server.manage("shell", "-v0", "-c", make)
 
@@ -29,6 +29,20 @@ def zoe(users: None) -> str:
 @pytest.fixture
 def yan(users: None) -> str:
     return "yan"
+
+
+@pytest.fixture
+def xia(users: None) -> str:
+    return "xia"
+
+
+def change_password(page: Page) -> None:
+    account(page)
+    page.get_by_label("Current password").fill(PASSWORD)
+    page.get_by_label("New password", exact=True).fill(NEW)
+    page.get_by_label("New password again").fill(NEW)
+    page.get_by_role("button", name="Change password").click()
+    expect(page.get_by_text("Your password is changed.")).to_be_visible()
 
 
 def account(page: Page) -> None:
@@ -71,15 +85,25 @@ def test_a_token_is_created_copied_used_and_revoked(
 
 def test_a_changed_password_keeps_this_browser_and_signs_the_other_out(page_of: PageOf, yan: str) -> None:
     page, other = page_of(yan), page_of(yan)
-    account(page)
-    page.get_by_label("Current password").fill(PASSWORD)
-    page.get_by_label("New password", exact=True).fill(NEW)
-    page.get_by_label("New password again").fill(NEW)
-    page.get_by_role("button", name="Change password").click()
-    expect(page.get_by_text("Your password is changed.")).to_be_visible()
+    change_password(page)
     other.goto("/account/")
     assert "/accounts/login/" in other.url
     sign_in(other, yan, NEW)
+
+
+def test_a_changed_password_leaves_this_browsers_other_tab_live(page_of: PageOf, xia: str) -> None:
+    page = page_of(xia)
+    other = page.context.new_page()
+    other.goto("/")
+    expect(other.locator("#connection")).to_have_attribute("data-state", "live")
+    with other.expect_websocket(timeout=10_000) as reopened:
+        change_password(page)
+    # What the new socket draws: it was not closed again.
+    with reopened.value.expect_event("framereceived", timeout=10_000):
+        other.locator("#message").fill("Hi")
+        other.locator("#message").press("Enter")
+    expect(other.locator("#connection")).to_have_attribute("data-state", "live")
+    expect(other.locator("#composer-error")).to_be_hidden()
 
 
 def test_signing_out_everywhere_closes_the_other_browsers_socket(page_of: PageOf, zoe: str) -> None:

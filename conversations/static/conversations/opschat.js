@@ -87,6 +87,7 @@
   const CLOSED_FOR_GOOD = { 4401: "signed-out", 4404: "gone" };
   const RETRIED_BY_HTMX = [1006, 1011, 1012, 1013];
   let reconnect = null, isLive = false, hasBeenLive = false, lastHeard = 0, beats = false, bannerTimer = 0, closedFor = "";
+  let openedAt = 0, hasTriedCookie = false;
 
   const showConnection = () => {
     const place = byId("connection");
@@ -105,18 +106,28 @@
 
   document.addEventListener("htmx:wsOpen", (event) => {
     isLive = hasBeenLive = true;
-    lastHeard = performance.now();
+    openedAt = lastHeard = performance.now();
     reconnect = event.detail.socketWrapper.reconnect;
     showConnection();
   });
+
+  // A new password ends this browser's session for another, whose cookie comes a moment after: tried once. The signed-out
+  // are let in and closed again at once.
+  const mayHaveNewCookie = (code) => {
+    if (code !== 4401 || (hasTriedCookie && performance.now() - openedAt < 2000)) return false;
+    hasTriedCookie = true;
+    return true;
+  };
 
   document.addEventListener("htmx:wsClose", (event) => {
     isLive = false;
     reconnect = event.detail.socketWrapper.reconnect;
     const { code } = event.detail.event;
-    closedFor = CLOSED_FOR_GOOD[code] ?? "";
+    const isWorthATry = mayHaveNewCookie(code);
+    closedFor = isWorthATry ? "" : CLOSED_FOR_GOOD[code] ?? "";
     showConnection();
-    if (closedFor) refuse(closedFor);
+    if (isWorthATry) setTimeout(() => { if (!isLive) reconnect(); }, 700);
+    else if (closedFor) refuse(closedFor);
     else if (!RETRIED_BY_HTMX.includes(code)) setTimeout(() => { if (!isLive) reconnect(); }, 1000 + Math.random() * 2000);
   });
 
