@@ -32,7 +32,7 @@ def notice(page: Page) -> Locator:
 
 def forget(problems: list[str]) -> None:
     """What the browser itself reports of a request that was refused on purpose."""
-    provoked = ("Failed to load resource", "WebSocket connection", "Response Status Error Code", "htmx:")
+    provoked = ("Failed to load", "WebSocket connection", "Response Status Error Code", "htmx:", "[object Event]")
     problems[:] = [line for line in problems if not line.startswith(provoked)]
 
 
@@ -238,6 +238,18 @@ def test_a_message_is_not_sent_as_somebody_else(page_of: PageOf, problems: list[
     expect(notice(page)).to_contain_text("no longer available to you")
     expect(page.locator("#message")).to_have_value("all servers")
     assert page.locator(".ask").count() == 0
+    forget(problems)
+
+
+def test_who_is_somebody_else_by_then_is_told(page_of: PageOf, problems: list[str]) -> None:
+    page, elsewhere, bobs = page_of("alice"), page_of("alice"), page_of("bob")
+    new_chat(page)
+    origin = page.url.partition("/conversations/")[0]
+    (cookie,) = (cookie for cookie in bobs.context.cookies() if cookie["name"] == "sessionid")
+    page.context.add_cookies([{"name": cookie["name"], "value": cookie["value"], "url": origin}])
+    elsewhere.goto("/account/")
+    elsewhere.get_by_role("button", name="Sign out everywhere").click()
+    expect(notice(page)).to_contain_text("no longer available to you")
     forget(problems)
 
 

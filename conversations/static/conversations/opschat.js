@@ -87,7 +87,7 @@
   const CLOSED_FOR_GOOD = { 4401: "signed-out", 4404: "gone" };
   const RETRIED_BY_HTMX = [1006, 1011, 1012, 1013];
   let reconnect = null, isLive = false, hasBeenLive = false, lastHeard = 0, beats = false, bannerTimer = 0, closedFor = "";
-  let openedAt = 0, hasTriedCookie = false;
+  let openedAt = 0, triedAt = 0;
 
   const showConnection = () => {
     const place = byId("connection");
@@ -114,8 +114,8 @@
   // A new password ends this browser's session for another, whose cookie comes a moment after: tried once. The signed-out
   // are let in and closed again at once.
   const mayHaveNewCookie = (code) => {
-    if (code !== 4401 || (hasTriedCookie && performance.now() - openedAt < 2000)) return false;
-    hasTriedCookie = true;
+    if (code !== 4401 || (triedAt && performance.now() - openedAt < 2000)) return false;
+    triedAt = performance.now();
     return true;
   };
 
@@ -124,7 +124,9 @@
     reconnect = event.detail.socketWrapper.reconnect;
     const { code } = event.detail.event;
     const isWorthATry = mayHaveNewCookie(code);
-    closedFor = isWorthATry ? "" : CLOSED_FOR_GOOD[code] ?? "";
+    // The handshake of that try is refused to somebody else who has signed in meanwhile.
+    const isSomebodyElses = code === 1006 && triedAt > openedAt;
+    closedFor = isWorthATry ? "" : isSomebodyElses ? "gone" : CLOSED_FOR_GOOD[code] ?? "";
     showConnection();
     if (isWorthATry) setTimeout(() => { if (!isLive) reconnect(); }, 700);
     else if (closedFor) refuse(closedFor);
