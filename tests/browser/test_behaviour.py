@@ -238,6 +238,7 @@ def test_a_message_is_not_sent_as_somebody_else(page_of: PageOf, problems: list[
     expect(notice(page)).to_contain_text("no longer available to you")
     expect(page.locator("#message")).to_have_value("all servers")
     assert page.locator(".ask").count() == 0
+    page.close()  # it goes on trying, and the browser goes on reporting
     forget(problems)
 
 
@@ -250,6 +251,7 @@ def test_who_is_somebody_else_by_then_is_told(page_of: PageOf, problems: list[st
     elsewhere.goto("/account/")
     elsewhere.get_by_role("button", name="Sign out everywhere").click()
     expect(notice(page)).to_contain_text("no longer available to you")
+    page.close()
     forget(problems)
 
 
