@@ -1,4 +1,4 @@
-"""Who is calling: a bearer token or a session; and what a signed-out caller is told."""
+"""Who is calling: a bearer token or a session; what a signed-out caller is told; and what holds of every answer."""
 
 from __future__ import annotations
 
@@ -6,19 +6,53 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
 
+from django.conf import settings
 from django.contrib.auth.middleware import LoginRequiredMiddleware
-from django.http import HttpRequest, HttpResponseBase, JsonResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseBase, HttpResponseNotAllowed, JsonResponse
 from django.shortcuts import render
 from django.utils.http import url_has_allowed_host_and_scheme
 
 from conversations import tokens
-from conversations.requests import error_body, is_from_here
+from conversations.requests import error_body, is_from_here, refusal, wants_page
 
 
 def not_authenticated(message: str) -> JsonResponse:
     response = JsonResponse(error_body("not_authenticated", message), status=401)
     response["WWW-Authenticate"] = "Bearer"
     return response
+
+
+class AnswersMiddleware:
+    """Refuses a body that is too large before anything reads it, gives words to a 405, and keeps answers out of caches.
+
+    Django itself looks at the declared length alone, and only when the form is read; its 405 is an empty page.
+    """
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        response = self._refused(request) or self.get_response(request)
+        if isinstance(response, HttpResponseNotAllowed):
+            response = _worded(request, response)
+        # A proxy must not hand it to somebody else, nor "back" show it after signing out.
+        response.headers.setdefault("Cache-Control", "private, no-store")
+        return response
+
+    def _refused(self, request: HttpRequest) -> HttpResponse | None:
+        limit: int = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
+        declared = request.headers.get("Content-Length", "")
+        if "Transfer-Encoding" in request.headers:
+            return refusal(request, 411, "invalid_request", "Send the body's length: a Content-Length header.")
+        if declared.isdecimal() and int(declared) > limit:
+            return refusal(request, 413, "too_large", f"The body has more than {limit // 1024} KiB.")
+        return None
+
+
+def _worded(request: HttpRequest, response: HttpResponseNotAllowed) -> HttpResponse:
+    words = refusal(request, 405, "invalid_request", f"Use {response.headers['Allow']} here.")
+    words.headers["Allow"] = response.headers["Allow"]
+    return words
 
 
 class TokenMiddleware:
@@ -54,7 +88,7 @@ class SignInMiddleware(LoginRequiredMiddleware):
     def handle_no_permission(  # type: ignore[override]  # Django allows any response
         self, request: HttpRequest, view_func: Callable[..., Any]
     ) -> HttpResponseBase:
-        if "text/html" not in request.headers.get("Accept", "") or "HX-Request" in request.headers:
+        if not wants_page(request) or "HX-Request" in request.headers:
             return not_authenticated("Sign in, or send a token: Authorization: Bearer <token>.")
         if request.method in ("GET", "HEAD"):
             return super().handle_no_permission(request, view_func)

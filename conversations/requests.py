@@ -1,18 +1,18 @@
-"""What a request may hold: `POST /pipeline` field by field (HTTP contract, "Asking"), forms, bodies; and the form of
-every error."""
+"""What a request may hold: `POST /pipeline` field by field (HTTP contract, "Asking"), and forms; and the form of every
+error."""
 
 from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import isfinite
 from typing import Any, NoReturn
 from urllib.parse import unquote_to_bytes
 
-from django.conf import settings
-from django.http import HttpRequest, HttpResponse, HttpResponseBase, HttpResponseNotAllowed, JsonResponse
+from django.contrib.auth.models import AbstractBaseUser
+from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
 
 from conversations.runs import InvalidRequest, check_request, check_text
@@ -35,6 +35,12 @@ def wants_page(request: HttpRequest) -> bool:
     return "text/html" in request.headers.get("Accept", "")
 
 
+def signed_in(request: HttpRequest) -> AbstractBaseUser:
+    """The caller; the middleware lets nobody else reach the views that ask."""
+    assert isinstance(request.user, AbstractBaseUser)  # noqa: S101  narrows the type, never false
+    return request.user
+
+
 def is_from_here(request: HttpRequest) -> bool:
     """One of our own pages sent the form: what it holds may be shown again."""
     here = f"{request.scheme}://{request.get_host()}"
@@ -47,39 +53,6 @@ def refusal(request: HttpRequest, status: int, code: str, message: str, *, field
     if wants_page(request):
         return render(request, f"{status}.html", {"message": message}, status=status)
     return JsonResponse(error_body(code, message, field=field), status=status)
-
-
-class AnswersMiddleware:
-    """Refuses a body that is too large before anything reads it, gives words to a 405, and keeps answers out of caches.
-
-    Django itself looks at the declared length alone, and only when the form is read; its 405 is an empty page.
-    """
-
-    def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
-        self.get_response = get_response
-
-    def __call__(self, request: HttpRequest) -> HttpResponseBase:
-        response = self._refused(request) or self.get_response(request)
-        if isinstance(response, HttpResponseNotAllowed):
-            response = _worded(request, response)
-        # A proxy must not hand it to somebody else, nor "back" show it after signing out.
-        response.headers.setdefault("Cache-Control", "private, no-store")
-        return response
-
-    def _refused(self, request: HttpRequest) -> HttpResponse | None:
-        limit: int = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
-        declared = request.headers.get("Content-Length", "")
-        if "Transfer-Encoding" in request.headers:
-            return refusal(request, 411, "invalid_request", "Send the body's length: a Content-Length header.")
-        if declared.isdecimal() and int(declared) > limit:
-            return refusal(request, 413, "too_large", f"The body has more than {limit // 1024} KiB.")
-        return None
-
-
-def _worded(request: HttpRequest, response: HttpResponseNotAllowed) -> HttpResponse:
-    words = refusal(request, 405, "invalid_request", f"Use {response.headers['Allow']} here.")
-    words.headers["Allow"] = response.headers["Allow"]
-    return words
 
 
 def check_form(request: HttpRequest) -> None:

@@ -11,7 +11,6 @@ from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth import logout
 from django.contrib.auth.forms import PasswordChangeForm
-from django.contrib.auth.models import AbstractBaseUser
 from django.contrib.auth.views import PasswordChangeView
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
@@ -25,6 +24,7 @@ from conversations import audit, sessions, tokens
 from conversations.audit import origin_of
 from conversations.forms import PasswordForm, SignOutEverywhereForm, TokenForm
 from conversations.models import ApiToken
+from conversations.requests import signed_in
 from conversations.views.sign_in import refused_for_s, too_many, wait_context
 
 #: Expired and revoked tokens that the page shows; the live ones are all there.
@@ -47,7 +47,7 @@ def account(request: HttpRequest) -> HttpResponse:
 
 
 def _page(request: HttpRequest, *, status: int = 200, **context: Any) -> HttpResponse:
-    user = _user(request)
+    user = signed_in(request)
     own = ApiToken.objects.owned_by(user)
     live = own.live()
     context = {
@@ -96,7 +96,7 @@ def create_token(request: HttpRequest) -> HttpResponseBase:
 @transaction.atomic
 def _make_token(request: HttpRequest, form: TokenForm) -> tuple[ApiToken, str]:
     asked = form.cleaned_data
-    made = tokens.make(user=_user(request), days=asked["days"], label=asked["label"], token_id=asked["id"])
+    made = tokens.make(user=signed_in(request), days=asked["days"], label=asked["label"], token_id=asked["id"])
     _audit(request, "token.create", "token", made[0].pk, by="account", label=asked["label"], days=asked["days"])
     return made
 
@@ -108,7 +108,7 @@ def revoke_token(request: HttpRequest, token_id: UUID) -> HttpResponseBase:
     with transaction.atomic():
         if tokens.revoke(token=token):
             _audit(request, "token.revoke", "token", token.pk, by="account", label=token.label)
-            sessions.look_again(_user(request).pk)
+            sessions.look_again(signed_in(request).pk)
     messages.success(request, f"Revoked: {token.label or token.hint or token.pk}. Scripts that send it get 401 now.")
     return redirect("account")
 
@@ -153,7 +153,7 @@ def sign_out_everywhere(request: HttpRequest) -> HttpResponseBase:
     if request.method != "POST":
         return redirect("account")
     form = SignOutEverywhereForm(request.POST)
-    user = _user(request)
+    user = signed_in(request)
     with transaction.atomic():
         revoked = tokens.revoke_all(user=user) if form.is_valid() and form.cleaned_data["revoke_tokens"] else 0
         ended = sessions.end_all(user=user)
@@ -161,9 +161,3 @@ def sign_out_everywhere(request: HttpRequest) -> HttpResponseBase:
     logout(request)
     messages.success(request, "You are signed out everywhere.")
     return redirect("login")
-
-
-def _user(request: HttpRequest) -> AbstractBaseUser:
-    """The signed-in user; the middleware lets nobody else reach these views."""
-    assert isinstance(request.user, AbstractBaseUser)  # noqa: S101  narrows the type, never false
-    return request.user

@@ -8,7 +8,6 @@ from typing import Any
 from uuid import UUID
 
 from django.contrib.auth.decorators import login_not_required
-from django.contrib.auth.models import AbstractBaseUser
 from django.core.exceptions import BadRequest
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, HttpResponseRedirect
 from django.shortcuts import get_object_or_404, redirect, render
@@ -21,7 +20,7 @@ from conversations.audit import origin_of
 from conversations.forms import MessageForm, ThemeForm
 from conversations.fragments import RunState
 from conversations.models import Conversation, Message, Run
-from conversations.requests import check_form, refusal
+from conversations.requests import check_form, refusal, signed_in
 
 _THEME_AGE_S = 365 * 24 * 3600
 #: Runs that a conversation's page shows, and that "earlier messages" adds.
@@ -34,7 +33,7 @@ _NUMBER = re.compile(r"[0-9]{1,9}")
 def home(request: HttpRequest) -> HttpResponseBase:
     """To the newest conversation, or a new one."""
     newest = Conversation.objects.owned_by(request.user).first()
-    return redirect("conversation", (newest or runs.open_conversation(owner=_user(request))).pk)
+    return redirect("conversation", (newest or runs.open_conversation(owner=signed_in(request))).pk)
 
 
 @require_POST
@@ -42,7 +41,7 @@ def conversations(request: HttpRequest) -> HttpResponseBase:
     """Opens a conversation: with the text as its first message, or an empty one when no text is sent."""
     empty = Conversation.objects.owned_by(request.user).filter(n_messages=0, session_name=None).first()
     if "text" not in request.POST:
-        return redirect("conversation", (empty or runs.open_conversation(owner=_user(request))).pk)
+        return redirect("conversation", (empty or runs.open_conversation(owner=signed_in(request))).pk)
     try:
         return _stored(request, _submit(request, empty))
     except runs.InvalidRequest as error:
@@ -61,7 +60,7 @@ def conversation(request: HttpRequest, conversation_id: UUID) -> HttpResponse:
 def _opened(request: HttpRequest, conversation: Conversation, *, through: str, by_itself: bool = False) -> None:
     """A reviewer's look at another user's conversation is audited."""
     audit.opened(
-        actor=_user(request), owner_id=conversation.owner_id, object_type="conversation", object_id=conversation.pk,
+        actor=signed_in(request), owner_id=conversation.owner_id, object_type="conversation", object_id=conversation.pk,
         through=through, origin=origin_of(request), by_itself=by_itself,
     )  # fmt: skip
 
@@ -99,7 +98,7 @@ def _submit(request: HttpRequest, conversation: Conversation | None) -> Run:
         raise runs.InvalidRequest(field, str(errors[0]) if field == "text" else f"“{field}”: {errors[0]}")
     client_id = form.cleaned_data["client_id"]
     return runner.submit(
-        user=_user(request),
+        user=signed_in(request),
         text=form.cleaned_data["text"],
         conversation=conversation,
         idempotency_key=f"page:{client_id}" if client_id else None,
@@ -187,9 +186,3 @@ def theme(request: HttpRequest) -> HttpResponse:
         httponly=True,
     )
     return response
-
-
-def _user(request: HttpRequest) -> AbstractBaseUser:
-    """The signed-in user; the middleware lets nobody else reach these views."""
-    assert isinstance(request.user, AbstractBaseUser)  # noqa: S101  narrows the type, never false
-    return request.user
