@@ -8,6 +8,7 @@ import re
 import secrets
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import environ
@@ -183,25 +184,46 @@ TEMPLATES = [
     }
 ]
 
-DATABASES = {
-    "default": {
-        "ENGINE": "django.db.backends.sqlite3",
-        "NAME": DATA_DIR / "opschat.sqlite3",
-        "OPTIONS": {
-            # Measured: 0 lock errors and 14x the commits of the defaults. IMMEDIATE, because a deferred transaction
-            # that reads and then writes fails at once when another writes, whatever the timeout.
-            "transaction_mode": "IMMEDIATE",
-            "timeout": 20,
-            "init_command": (
-                "PRAGMA journal_mode=WAL;PRAGMA synchronous=NORMAL;PRAGMA foreign_keys=ON;PRAGMA cache_size=-20000"
-            ),
-        },
-        # A file, because tests read from several threads and processes; shared memory locks whole tables.
-        "TEST": {"NAME": DATA_DIR / "test.sqlite3"},
-    }
+_POSTGRES = "django.db.backends.postgresql"
+_SQLITE = {
+    "ENGINE": "django.db.backends.sqlite3",
+    "NAME": DATA_DIR / "opschat.sqlite3",
+    "OPTIONS": {
+        # Measured: 0 lock errors and 14x the commits of the defaults. IMMEDIATE, because a deferred transaction
+        # that reads and then writes fails at once when another writes, whatever the timeout.
+        "transaction_mode": "IMMEDIATE",
+        "timeout": 20,
+        "init_command": (
+            "PRAGMA journal_mode=WAL;PRAGMA synchronous=NORMAL;PRAGMA foreign_keys=ON;PRAGMA cache_size=-20000"
+        ),
+    },
+    # A file, because tests read from several threads and processes; shared memory locks whole tables.
+    "TEST": {"NAME": DATA_DIR / "test.sqlite3"},
 }
 
-CHANNEL_LAYERS = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}
+
+def _postgres(url: str) -> dict[str, Any]:
+    """`postgres://user:password@host:port/name`. Raises ImproperlyConfigured for any other database."""
+    database: dict[str, Any] = env.db_url_config(url)
+    if database.get("ENGINE") != _POSTGRES or not database.get("NAME"):
+        raise ImproperlyConfigured("DATABASE_URL is not postgres://user:password@host:port/name. Unset it for SQLite.")
+    # Under ASGI each request has a thread of its own, which without a pool would connect anew.
+    options = {"pool": {"min_size": 1, "max_size": 64, "timeout": 10}, "application_name": "opschat"}
+    return {**database, "OPTIONS": {**options, **database.get("OPTIONS", {})}}
+
+
+_database_url = env.str("DATABASE_URL", default="").strip()
+DATABASES = {"default": _postgres(_database_url) if _database_url else _SQLITE}
+
+#: `redis://host:port/0`: several processes serve and execute; see docs/operations.md.
+REDIS_URL = env.str("REDIS_URL", default="").strip()
+CHANNEL_LAYERS = {
+    "default": {"BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer", "CONFIG": {"hosts": [REDIS_URL]}}
+    if REDIS_URL
+    else {"BACKEND": "channels.layers.InMemoryChannelLayer"}
+}
+#: Runs are executed by `manage.py worker` processes, not by the server's own.
+DISTRIBUTED = bool(_database_url and REDIS_URL)
 
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
@@ -316,7 +338,11 @@ LOGGING = {
 }
 
 #: Engine name -> dotted path of a class with the pipeline's Engine protocol.
-OPSCHAT_ENGINES = {"embedded": "conversations.pipeline.embedded.EmbeddedEngine"}
+OPSCHAT_ENGINES = {
+    "embedded": "conversations.pipeline.embedded.EmbeddedEngine",
+    # For benchmarks; refused in production.
+    "paced": "conversations.pipeline.paced.PacedEngine",
+}
 OPSCHAT_ENGINE = env.str("OPSCHAT_ENGINE", default="embedded")
 #: Runs that one process executes at once; the others wait.
 OPSCHAT_MAX_RUNS = env.int("OPSCHAT_MAX_RUNS", default=32)

@@ -19,7 +19,7 @@ def without_settings(environment: Mapping[str, str]) -> dict[str, str]:
     return {
         name: value
         for name, value in environment.items()
-        if name not in ("HOST", "PORT", "DEMO", "DJANGO_SETTINGS_MODULE")
+        if name not in ("HOST", "PORT", "DEMO", "DATABASE_URL", "REDIS_URL", "DJANGO_SETTINGS_MODULE")
         and (not name.startswith("OPSCHAT_") or name.startswith("OPSCHAT_TEST_"))
     }
 
