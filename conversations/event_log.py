@@ -43,7 +43,8 @@ class LeaseLost(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class _Entry:
-    event: Event
+    #: None: only rows change.
+    event: Event | None
     change: RowChange | None
     at: datetime
 
@@ -108,14 +109,21 @@ class EventWriter:
 
         Raises LeaseLost, or the database's error, when earlier events of this run could not be stored.
         """
+        self._add(run_id, _Entry(event=event, change=change, at=timezone.now()))
+        if event.type in TERMINAL:
+            self._hurry.set()
+
+    def change(self, run_id: UUID, change: RowChange) -> None:
+        """Adds a row change that no event tells, in order with the events; otherwise as `record`."""
+        self._add(run_id, _Entry(event=None, change=change, at=timezone.now()))
+
+    def _add(self, run_id: UUID, entry: _Entry) -> None:
         run = self._runs[run_id]
         if run.error is not None:
             raise run.error
-        run.pending.append(_Entry(event=event, change=change, at=timezone.now()))
+        run.pending.append(entry)
         run.stored.clear()
         self._wake.set()
-        if event.type in TERMINAL:
-            self._hurry.set()
 
     async def flush(self, run_id: UUID) -> None:
         """Returns when everything recorded for the run is stored; raises as `record` does."""
@@ -144,6 +152,7 @@ class EventWriter:
         await threads.writing(_store_together, work)
         for item in work:
             self._finish(item)
+        self._hub.publish(*(batch_of(item.run.fence, item.events) for item in work if not item.error and item.events))
 
     def _finish(self, item: _Work) -> None:
         run = item.run
@@ -151,7 +160,6 @@ class EventWriter:
         run.error = item.error
         if item.error is None:
             run.last_seq = item.last_seq
-            self._hub.publish(batch_of(run.fence, item.events))
         elif not isinstance(item.error, LeaseLost):
             logger.error("Events of run %s could not be stored", run.fence.run_id, exc_info=item.error)
         if not run.pending or run.error is not None:
@@ -171,46 +179,39 @@ class _Work:
 
     @property
     def last_seq(self) -> int:
-        return self.events[-1].seq
+        return self.events[-1].seq if self.events else self.run.last_seq
 
     @classmethod
     def of(cls, run: _OpenRun) -> _Work:
         entries = list(run.pending)
         stored: list[StoredEvent] = []
         rows: list[RunEvent] = []
-        for seq, entry in enumerate(_merged(entries), start=run.last_seq + 1):
-            stored.append(StoredEvent(seq=seq, event=entry.event))
-            rows.append(
-                RunEvent(
-                    run_id=run.fence.run_id,
-                    seq=seq,
-                    type=entry.event.type,
-                    data=events.to_dict(entry.event),
-                    at=entry.at,
-                )
-            )
+        for seq, (event, at) in enumerate(_merged(entries), start=run.last_seq + 1):
+            stored.append(StoredEvent(seq=seq, event=event))
+            rows.append(RunEvent(run_id=run.fence.run_id, seq=seq, type=event.type, data=events.to_dict(event), at=at))
         changes = [entry.change for entry in entries if entry.change is not None]
         return cls(run=run, n_entries=len(entries), events=stored, rows=rows, changes=changes)
 
 
-def _merged(entries: Iterable[_Entry]) -> list[_Entry]:
+def _merged(entries: Iterable[_Entry]) -> list[tuple[Event, datetime]]:
     """Tokens that follow each other become one, as the contract allows within one tick."""
-    merged: list[_Entry] = []
+    merged: list[tuple[Event, datetime]] = []
     pieces: list[str] = []
     for entry in entries:
-        last = merged[-1].event if merged else None
-        if isinstance(entry.event, Token) and isinstance(last, Token):
+        if entry.event is None:
+            continue
+        if isinstance(entry.event, Token) and merged and isinstance(merged[-1][0], Token):
             pieces.append(entry.event.text)
             continue
         _join(merged, pieces)
-        merged.append(entry)
+        merged.append((entry.event, entry.at))
     _join(merged, pieces)
     return merged
 
 
-def _join(merged: list[_Entry], pieces: list[str]) -> None:
-    if pieces and isinstance(token := merged[-1].event, Token):
-        merged[-1] = replace(merged[-1], event=replace(token, text=token.text + "".join(pieces)))
+def _join(merged: list[tuple[Event, datetime]], pieces: list[str]) -> None:
+    if pieces and isinstance(token := merged[-1][0], Token):
+        merged[-1] = replace(token, text=token.text + "".join(pieces)), merged[-1][1]
         pieces.clear()
 
 
@@ -247,6 +248,15 @@ def _store(work: list[_Work]) -> None:
         for change in item.changes:
             change()
     RunEvent.objects.bulk_create(rows)
+
+
+def hold(fence: Fence) -> None:
+    """In a transaction: keeps the run its owner's until the commit. Raises LeaseLost when it isn't any more."""
+    own = Run.objects.select_for_update(of=("self",)).filter(
+        pk=fence.run_id, owner=fence.owner, attempt=fence.attempt, status=Run.Status.RUNNING
+    )
+    if own.first() is None:
+        raise LeaseLost(str(fence.run_id))
 
 
 # -- Reading ---------------------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ import time
 from asyncio import CancelledError
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from django.contrib.auth.models import AbstractBaseUser
@@ -23,9 +24,11 @@ from django.db import transaction
 from django.urls import reverse
 from django.utils import timezone
 
-from conversations import audit, threads
-from conversations.models import Export, ExportFile, Run
-from conversations.pipeline.orchestrator import StoredExport
+from conversations import audit, event_log, threads
+from conversations.hub import Fence
+from conversations.models import Export, ExportFile, Run, RunEvent
+from conversations.pipeline.events import ExportStored
+from conversations.pipeline.job import StoredExport
 from conversations.pipeline.tools import Cell, Progress, TableResult
 
 #: Rows kept with the export, for the page.
@@ -115,10 +118,11 @@ class CsvFile(File):  # type: ignore[type-arg]  # django-stubs: File is generic 
 class RunExports:
     """The export sink of one run: a file in the storage, then its rows and audit entry in one transaction."""
 
-    def __init__(self, *, run: Run, user: AbstractBaseUser) -> None:
+    def __init__(self, *, run: Run, user: AbstractBaseUser, fence: Fence, first_position: int = 0) -> None:
         self._run = run
         self._user = user
-        self._n_stored = 0
+        self._fence = fence
+        self._n_stored = first_position
 
     async def store(
         self, result: TableResult, *, source: str, tool: str, query: dict[str, Any], title: str, progress: Progress
@@ -179,6 +183,7 @@ class RunExports:
         export.n_rows = file.n_rows
         export.n_guarded = file.n_guarded
         export.preview = file.first_rows
+        event_log.hold(self._fence)
         export.save(force_insert=True)
         ExportFile.objects.create(export=export, format="csv", path=path, sha256=file.sha256, n_bytes=file.n_bytes)
         audit.record(
@@ -198,6 +203,29 @@ def _saved(export: Export, file: CsvFile) -> str:
     except BaseException:
         storages["exports"].delete(path)
         raise
+
+
+def discard_unannounced(run: Run) -> int:
+    """Deletes the exports of lost attempts that no event of the run tells; the position after all that the run stored.
+
+    Their files go; the rows stay, deleted, for the audit trail.
+    """
+    told = RunEvent.objects.filter(run=run, type=ExportStored.type).values_list("data", flat=True)
+    ids = {data["export_id"] for data in told}
+    stored = list(Export.objects.filter(run=run).prefetch_related("files"))
+    for export in stored:
+        if str(export.pk) not in ids and export.deleted_at is None:
+            _discard(export)
+    return max((export.position + 1 for export in stored), default=0)
+
+
+@transaction.atomic
+def _discard(export: Export) -> None:
+    Export.objects.filter(pk=export.pk).update(deleted_at=timezone.now())
+    detail = {"why": "its run was begun anew", "run": str(export.run_id)}
+    audit.record(actor=None, action="export.delete", object_type="export", object_id=export.pk, detail=detail)
+    for file in export.files.all():
+        transaction.on_commit(partial(storages["exports"].delete, file.path))
 
 
 # -- Serving ---------------------------------------------------------------------------------------------------------

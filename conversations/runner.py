@@ -1,47 +1,30 @@
-"""Runs messages: `submit` is the only entry; EmbeddedRunner claims and executes runs in the server's event loop."""
+"""Runs messages: `submit` is the only entry; `cancel` and `resume`; and who executes: this process, or the workers."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import socket
-import time
-import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import IO, Any
 from uuid import UUID
 
 from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import AbstractBaseUser
 from django.core.files import locks
-from django.db import DatabaseError, transaction
-from django.utils import timezone
+from django.db import connection, transaction
 from django.utils.module_loading import import_string
 
-from conversations import audit, runs, threads
-from conversations.event_log import EventWriter, LeaseLost
-from conversations.exports import RunExports
-from conversations.hub import Batch, StoredEvent, batch_of, hub
+from conversations import audit, jobs, recovery, runs, threads
+from conversations.execution import Executor
+from conversations.hub import StoredEvent, batch_of, hub, topic_of_executors
 from conversations.models import Conversation, Run
 from conversations.pipeline.engine import Engine
-from conversations.pipeline.orchestrator import Job, Orchestrator
-from conversations.pipeline.tools import registry
 
 logger = logging.getLogger(__name__)
-
-#: Seconds for which the expected durations are kept.
-_EXPECTED_AGE_S = 30.0
-#: Seconds between two tries of what a run can't go without, at first and at most.
-_FIRST_WAIT_S = 0.5
-_LONGEST_WAIT_S = 5.0
-
-T = TypeVar("T")
-
 
 # -- Submitting ------------------------------------------------------------------------------------------------------
 
@@ -63,12 +46,8 @@ def submit(
     `session_name`). Raises runs.InvalidRequest and runs.TooManyRuns.
     """
     runs.check_request("request", text)
-    # One submit of a user at a time: what is counted and looked up below stays true until the commit.
-    get_user_model().objects.select_for_update().get(pk=user.pk)
     if known := _known(user, idempotency_key):
         return known
-    if Run.objects.unfinished().filter(user=user.pk).count() >= runs.MAX_UNFINISHED:
-        raise runs.TooManyRuns
     run = runs.post_message(
         conversation=conversation or runs.open_conversation(owner=user, session_name=session_name),
         user=user,
@@ -76,31 +55,81 @@ def submit(
         context=context,
         idempotency_key=idempotency_key,
     )
-    audit.record(
-        actor=user,
-        action="run.submit",
-        object_type="run",
-        object_id=run.pk,
-        origin=origin,
-        detail={"conversation": str(run.conversation_id)},
-    )
-    transaction.on_commit(lambda: _enqueue(run))
+    _queued(run, user, "run.submit", origin, {"conversation": str(run.conversation_id)})
     return run
+
+
+@transaction.atomic
+def resume(*, run: Run, user: AbstractBaseUser, origin: audit.Origin | None = None) -> Run:
+    """A new run that goes on with a failed or cancelled one: its ask stands again at the end of the conversation.
+
+    What the old run completed is reused, but for its answer. Resuming twice gives the same new run. Raises
+    runs.NotResumable and runs.TooManyRuns.
+    """
+    key = f"resume:{run.pk}"
+    if known := _known(user, key):
+        return known
+    run = Run.objects.select_related("ask", "conversation").get(pk=run.pk)
+    runs.check_resumable(run)
+    resumed = runs.post_message(
+        conversation=run.conversation,
+        user=user,
+        text=run.ask.text,
+        context=run.context,
+        idempotency_key=key,
+        resumes=run,
+    )
+    _queued(resumed, user, "run.resume", origin, {"conversation": str(run.conversation_id), "resumes": str(run.pk)})
+    return resumed
+
+
+def cancel(*, run: Run, user: AbstractBaseUser, origin: audit.Origin | None = None) -> None:
+    """Asks for the run's end: the `cancelled` event confirms it. A waiting run has ended when this returns.
+
+    Raises runs.AlreadyEnded.
+    """
+    ending = recovery.request_cancel(run=run, user=user, origin=origin)
+    if ending is None:
+        hub.look_again(topic_of_executors())
+        return
+    hub.publish_soon(ending)
+    following = runs.next_queued(run.conversation_id)
+    if following is not None:
+        enqueue(following)
 
 
 def _known(user: AbstractBaseUser, idempotency_key: str | None) -> Run | None:
-    """The run that this key made before."""
-    if idempotency_key is None:
-        return None
-    run: Run | None = Run.objects.filter(user=user.pk, idempotency_key=idempotency_key).first()
-    return run
+    """The run that this key made before. Raises runs.TooManyRuns when there is none and no room for another."""
+    # One submit of a user at a time: what is counted and looked up here stays true until the commit.
+    get_user_model().objects.select_for_update().get(pk=user.pk)
+    if idempotency_key is not None:
+        run: Run | None = Run.objects.filter(user=user.pk, idempotency_key=idempotency_key).first()
+        if run is not None:
+            return run
+    if Run.objects.unfinished().filter(user=user.pk).count() >= runs.MAX_UNFINISHED:
+        raise runs.TooManyRuns
+    return None
 
 
-def _enqueue(run: Run) -> None:
-    """Gives the stored run to this process's runner. Without one it waits for `execute` (a shell, a test)."""
-    if current is not None:
-        start = StoredEvent(seq=1, event=runs.start_event(run))
-        current.take(batch_of(runs.fence_of(run), [start]))
+def _queued(
+    run: Run, user: AbstractBaseUser, action: str, origin: audit.Origin | None, detail: Mapping[str, Any]
+) -> None:
+    """Tells of a run that was stored, and lets it begin."""
+    audit.record(actor=user, action=action, object_type="run", object_id=run.pk, origin=origin, detail=detail)
+    started = batch_of(runs.fence_of(run), [StoredEvent(seq=1, event=runs.start_event(run))])
+    transaction.on_commit(lambda: hub.publish_soon(started))
+    enqueue(run.pk)
+
+
+def enqueue(run_id: UUID) -> None:
+    """Gives a stored run to whoever executes: this process's runner, or the workers. In a transaction: with its commit.
+
+    Without a runner it waits (a shell, a test) until one looks for what waits.
+    """
+    if settings.DISTRIBUTED:
+        jobs.defer(run_id)
+    else:
+        transaction.on_commit(lambda: current.enqueue(run_id) if current is not None else None)
 
 
 # -- Executing -------------------------------------------------------------------------------------------------------
@@ -117,141 +146,38 @@ class EmbeddedRunner:
     """Executes runs as tasks of the server's event loop: at most `max_runs` at once, one at a time per conversation."""
 
     def __init__(self, *, max_runs: int, engine: Engine) -> None:
-        self.owner = f"{socket.gethostname()[:30]}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
-        self._engine = engine
-        self._slots = asyncio.Semaphore(max_runs)
-        self._writer = EventWriter(hub)
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._expected: dict[str, float] = {}
-        self._expected_at = float("-inf")
         self._loop = asyncio.get_running_loop()
-        self._is_stopping = False
-        self._writer.start()
+        self._slots = asyncio.Semaphore(max_runs)
+        self._tasks: dict[UUID, asyncio.Task[None]] = {}
+        self.executor = Executor(engine=engine, enqueue=self.enqueue)
 
-    def take(self, started: Batch) -> None:
-        """Shows a stored run's first event and starts the run when it is its turn. From any thread."""
-        self._loop.call_soon_threadsafe(self._take, started)
-
-    def _take(self, started: Batch) -> None:
-        hub.publish(started)
-        self._spawn(started.run_id)
-
-    async def take_waiting(self) -> None:
-        """Starts what was stored while this process had no runner yet. A run that is taken twice is claimed once."""
-        for run_id in await threads.reading(runs.all_queued):
-            self._spawn(run_id)
+    def enqueue(self, run_id: UUID) -> None:
+        """Starts the run when it is its turn. From any thread; a run that is enqueued twice is executed once."""
+        self._loop.call_soon_threadsafe(self._spawn, run_id)
 
     def _spawn(self, run_id: UUID) -> None:
-        task = self._loop.create_task(self._run(run_id), name=f"run-{run_id}")
-        self._tasks.add(task)
-        task.add_done_callback(self._done)
+        if run_id in self._tasks:
+            return
+        task = self._loop.create_task(self._run(run_id), name=f"turn-{run_id}")
+        self._tasks[run_id] = task
+        task.add_done_callback(lambda task: self._done(run_id, task))
 
-    def _done(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
+    def _done(self, run_id: UUID, task: asyncio.Task[None]) -> None:
+        del self._tasks[run_id]
         if not task.cancelled() and (error := task.exception()):
-            logger.error("%s could not be executed", task.get_name(), exc_info=error)
+            logger.error("Run %s could not be executed", run_id, exc_info=error)
 
     async def _run(self, run_id: UUID) -> None:
         async with self._slots:
-            await self.execute(run_id)
-
-    async def execute(self, run_id: UUID) -> bool:
-        """Claims and executes the run, then starts the next one of its conversation.
-
-        False: nothing was done, because another owner has the run or an earlier one of the conversation still goes.
-        """
-        claim = await self._until_stored(
-            lambda: runs.claim(run_id=run_id, owner=self.owner, engine=self._engine.name), f"claim of run {run_id}"
-        )
-        if claim is None:
-            return False
-        self._writer.open(claim.fence, last_seq=claim.run.last_seq)
-        try:
-            await self._orchestrate(claim)
-        finally:
-            self._writer.close(run_id)
-        following = await self._until_stored(
-            lambda: runs.next_queued(claim.fence.conversation_id), f"look for the run after {run_id}"
-        )
-        if following is not None:
-            self._spawn(following)
-        return True
-
-    async def _orchestrate(self, claim: runs.Claim) -> None:
-        """The run's way to its end, whatever happens on it."""
-        try:
-            await (await self._orchestrator(claim)).run()
-        except LeaseLost:
-            logger.warning("Run %s has another owner now", claim.run.pk)
-        except asyncio.CancelledError:
-            if self._is_stopping:
-                # What was recorded is still stored; the next start ends the run.
-                with suppress(Exception):
-                    await self._writer.flush(claim.run.pk)
-                raise
-            logger.exception("Run %s was cancelled from within", claim.run.pk)
-            await self._abandon(claim, code="internal_error", message="The work on this request broke off.")
-        except Exception:
-            logger.exception("The events of run %s could not be stored", claim.run.pk)
-            message = "The server could not store this run's results. The server's log has the details."
-            await self._abandon(claim, code="storage_failed", message=message)
-
-    async def _orchestrator(self, claim: runs.Claim) -> Orchestrator:
-        run = claim.run
-        return Orchestrator(
-            job=Job(
-                run_id=str(run.pk),
-                user_id=run.user_id,
-                text=run.ask.text,
-                context=run.context,
-                attempt=run.attempt,
-                created_at=run.created_at,
-                expected_ms=await self._expected_ms(),
-            ),
-            engine=self._engine,
-            registry=registry,
-            journal=runs.RunJournal(self._writer, claim.fence),
-            exports=RunExports(run=run, user=run.user),
-            in_thread=threads.thinking,
-            tool_thread=threads.working,
-            now=timezone.now,
-        )
-
-    async def _abandon(self, claim: runs.Claim, *, code: str, message: str) -> None:
-        """The run's own way to its end is broken: ends it by a write of its own."""
-        with suppress(Exception):  # What was recorded before goes first, if it can be stored at all.
-            await self._writer.flush(claim.run.pk)
-        ending = await self._until_stored(
-            lambda: runs.abandon(run=claim.run, code=code, message=message), f"end of run {claim.run.pk}"
-        )
-        if ending:
-            hub.publish(batch_of(claim.fence, ending))
-
-    async def _until_stored(self, work: Callable[[], T], what: str) -> T:
-        """Does database work that no run can go without, again and again while the database can't."""
-        wait_s = _FIRST_WAIT_S
-        while True:
-            try:
-                return await threads.reading(work)
-            except DatabaseError:
-                logger.exception("The %s failed; trying again in %.1f s", what, wait_s)
-            await asyncio.sleep(wait_s)
-            wait_s = min(2 * wait_s, _LONGEST_WAIT_S)
-
-    async def _expected_ms(self) -> dict[str, float]:
-        if time.monotonic() - self._expected_at > _EXPECTED_AGE_S:
-            self._expected_at = time.monotonic()
-            self._expected = await threads.reading(runs.expected_durations)
-        return self._expected
+            await self.executor.execute(run_id)
 
     async def stop(self) -> None:
-        """Stops every run where it is, stores what was recorded, ends the writer. The runs' rows stay `running`."""
-        self._is_stopping = True
-        tasks = list(self._tasks)
+        """Stops every run where it is; the next start goes on with them."""
+        tasks = list(self._tasks.values())
+        await self.executor.stop()
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await self._writer.stop()
 
 
 # -- This process's runner -------------------------------------------------------------------------------------------
@@ -273,7 +199,7 @@ class AlreadyRunning(RuntimeError):
 async def start() -> None:
     """Starts this process's runner in the running event loop; does nothing when it has one.
 
-    Ends what a dead process left unfinished. One process executes runs on one data folder: raises AlreadyRunning.
+    Goes on with what a dead process left. One process executes runs on one data folder: raises AlreadyRunning.
     Whatever it raises is also kept in `failure`, for the server's command.
     """
     global failure  # noqa: PLW0603  a process has one runner, started and stopped by its server
@@ -289,12 +215,13 @@ async def _start() -> None:
     if current is not None:
         return
     _lock = _locked(settings.DATA_DIR / "runner.lock")
-    n_left = await threads.reading(runs.abandon_interrupted)
-    if n_left:
-        logger.warning("%d runs were left unfinished by a server that stopped; they are marked as interrupted", n_left)
+    if connection.vendor == "sqlite":
+        # The lock says that no other process executes: whose leases there are is dead.
+        n_left = await threads.reading(recovery.expire_all)
+        if n_left:
+            logger.warning("%d runs were left unfinished by a server that stopped; going on with them", n_left)
     hub.open()
     current = EmbeddedRunner(max_runs=settings.OPSCHAT_MAX_RUNS, engine=engine())
-    await current.take_waiting()
 
 
 async def stop() -> None:

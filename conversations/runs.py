@@ -1,32 +1,37 @@
-"""Every write to Conversation, Message, Run and StageRun.
-
-Changes that belong to an event are handed to the event log as a function, so that both commit in one transaction.
-"""
+"""Conversations, messages and runs: asking, claiming, reading. What events change is in `journal`, what happens to
+runs from outside in `recovery`."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from statistics import median
-from typing import Any, cast
+from typing import Any, Literal, cast
 from uuid import UUID
 
 from django.contrib.auth.models import AbstractBaseUser
 from django.db import transaction
-from django.db.models import Exists, F, OuterRef
+from django.db.models import Exists, F, Max, OuterRef, Value
+from django.db.models.expressions import CombinedExpression
+from django.db.models.functions import Coalesce, Now
 from django.utils import timezone
 
-from conversations.event_log import EventWriter, RowChange
-from conversations.hub import Fence, StoredEvent
+from conversations.hub import Fence
 from conversations.models import Conversation, Message, Run, RunEvent, StageRun
+from conversations.models.chat import RunQuerySet
 from conversations.pipeline import events
-from conversations.pipeline.events import Complete, Event, Failed, StageComplete, StageLetter, StageStart, Start
+from conversations.pipeline.earlier import Earlier, StageRecord
+from conversations.pipeline.events import StageLetter, StageStart, Start
 
 #: Characters of one request (HTTP contract, "Asking").
 MAX_REQUEST = 8000
 #: Unfinished runs of one user (HTTP contract, "Asking").
 MAX_UNFINISHED = 20
+#: Seconds for which a claimed run is its owner's, who renews them each second.
+LEASE_S = 5.0
+#: Error code of a run whose tool may or may not have done its work (`pipeline.earlier`).
+OUTCOME_UNKNOWN = "outcome_unknown"
 _TITLE = 80
 #: Stage runs that the expected duration is the median of.
 _HISTORY = 50
@@ -48,6 +53,20 @@ class TooManyRuns(Exception):
 
     def __init__(self) -> None:
         super().__init__(self.__doc__)
+
+
+class AlreadyEnded(Exception):
+    """The run has ended already."""
+
+    def __init__(self) -> None:
+        super().__init__(self.__doc__)
+
+
+class NotResumable(Exception):
+    """Only a run that failed or was stopped can be gone on with."""
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message or self.__doc__)
 
 
 # -- Asking ----------------------------------------------------------------------------------------------------------
@@ -79,6 +98,14 @@ def open_conversation(*, owner: AbstractBaseUser, session_name: str | None = Non
     return Conversation.objects.get_or_create(owner_id=owner.pk, session_name=session_name)[0]
 
 
+def check_resumable(run: Run) -> None:
+    """Raises NotResumable."""
+    if run.status not in (Run.Status.FAILED, Run.Status.CANCELLED):
+        raise NotResumable
+    if run.error_code == OUTCOME_UNKNOWN:
+        raise NotResumable("A tool had begun that must not be repeated; check there, then ask again.")
+
+
 @transaction.atomic
 def post_message(
     *,
@@ -87,6 +114,7 @@ def post_message(
     text: str,
     context: Mapping[str, Any] | None = None,
     idempotency_key: str | None = None,
+    resumes: Run | None = None,
 ) -> Run:
     """Stores the ask, the place of its answer, a queued run and its first event."""
     now = timezone.now()
@@ -111,6 +139,7 @@ def post_message(
         user_id=user.pk,
         context=dict(context or {}),
         idempotency_key=idempotency_key,
+        resumes=resumes,
         last_seq=1,
         created_at=now,
     )
@@ -133,24 +162,82 @@ def _title(text: str) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
-    """A run that this owner executes now."""
+    """A run that this owner executes now, and what was done of it before."""
 
     run: Run
     fence: Fence
+    earlier: Earlier
 
 
 @transaction.atomic
 def claim(*, run_id: UUID, owner: str, engine: str) -> Claim | None:
     """Takes a queued run by one conditional UPDATE; None when another has it or an earlier one of its conversation
-    still goes."""
-    earlier = Run.objects.unfinished().filter(conversation=OuterRef("conversation"), position__lt=OuterRef("position"))
-    taken = Run.objects.filter(~Exists(earlier), pk=run_id, status=Run.Status.QUEUED).update(
-        status=Run.Status.RUNNING, owner=owner, attempt=F("attempt") + 1, engine=engine, started_at=timezone.now()
-    )
+    still goes.
+
+    What a lost attempt wrote of the answer goes from the log: its numbers are missing then.
+    """
+    now = timezone.now()
+    taken = _whose_turn_it_is().filter(pk=run_id).update(
+        status=Run.Status.RUNNING,
+        owner=owner,
+        attempt=F("attempt") + 1,
+        engine=engine,
+        started_at=Coalesce("started_at", Value(now)),
+        lease_until=lease_end(),
+    )  # fmt: skip
     if not taken:
         return None
     run = Run.objects.select_related("ask", "conversation", "user").get(pk=run_id)
-    return Claim(run=run, fence=fence_of(run))
+    if run.attempt > 1:
+        _forget_lost(run)
+    return Claim(run=run, fence=fence_of(run), earlier=earlier_of(run))
+
+
+def _whose_turn_it_is() -> RunQuerySet:
+    """Queued runs without an unfinished one before them in their conversation."""
+    before = Run.objects.unfinished().filter(conversation=OuterRef("conversation"), position__lt=OuterRef("position"))
+    return Run.objects.filter(~Exists(before), status=Run.Status.QUEUED)
+
+
+def lease_end() -> CombinedExpression:
+    """By the database's clock, which all processes share."""
+    return Now() + timedelta(seconds=LEASE_S)
+
+
+def _forget_lost(run: Run) -> None:
+    """The stage that a lost attempt was in begins anew: what it wrote of the answer goes."""
+    open_stages = StageRun.objects.filter(run=run, status=StageRun.Status.RUNNING)
+    for letter in open_stages.values_list("stage", flat=True):
+        began = RunEvent.objects.filter(run=run, type=StageStart.type, data__stage=letter).aggregate(seq=Max("seq"))
+        lost = ("token", "export") if letter == "D" else ("token",)
+        RunEvent.objects.filter(run=run, type__in=lost, seq__gt=began["seq"] or 0).delete()
+    open_stages.update(status=StageRun.Status.STOPPED, message="the server stopped")
+
+
+def earlier_of(run: Run) -> Earlier:
+    """What earlier attempts of the run have done, and before them the run that it resumes, but for its answer."""
+    rows = list(StageRun.objects.filter(run=run).order_by("attempt"))
+    records = {row.stage: _record(row, is_own=True) for row in rows}
+    if run.resumes_id is not None:
+        inherited = StageRun.objects.filter(run=run.resumes_id).exclude(stage="D").order_by("attempt")
+        records = {row.stage: _record(row, is_own=False) for row in inherited} | records
+    return Earlier(
+        records=cast("dict[StageLetter, StageRecord]", records),
+        attempts=cast("dict[StageLetter, int]", {row.stage: row.attempt for row in rows}),
+    )
+
+
+def _record(row: StageRun, *, is_own: bool) -> StageRecord:
+    ended: dict[str, Literal["completed", "skipped"]] = {
+        StageRun.Status.COMPLETED: "completed",
+        StageRun.Status.SKIPPED: "skipped",
+    }
+    return StageRecord(
+        status=ended.get(row.status, "unfinished"),
+        output=row.output,
+        duration_ms=row.duration_ms or 0,
+        is_own=is_own,
+    )
 
 
 def fence_of(run: Run) -> Fence:
@@ -175,10 +262,8 @@ def next_queued(conversation_id: UUID) -> UUID | None:
 
 
 def all_queued() -> list[UUID]:
-    """Every waiting run, oldest first."""
-    return list(
-        Run.objects.filter(status=Run.Status.QUEUED).order_by("created_at", "position").values_list("pk", flat=True)
-    )
+    """Every waiting run whose turn it is, oldest first."""
+    return list(_whose_turn_it_is().order_by("created_at", "position").values_list("pk", flat=True))
 
 
 def expected_durations() -> dict[str, float]:
@@ -193,167 +278,6 @@ def expected_durations() -> dict[str, float]:
         if durations := [duration for duration in newest if duration is not None]:
             found[letter] = round(median(durations), 1)
     return found
-
-
-class RunJournal:
-    """The orchestrator's journal of one claimed run: events to the writer, each with the rows it changes."""
-
-    def __init__(self, writer: EventWriter, fence: Fence) -> None:
-        self._writer = writer
-        self._fence = fence
-        #: Nothing may follow it.
-        self.is_ended = False
-
-    def record(
-        self, event: Event, *, stage_input: dict[str, Any] | None = None, stage_output: dict[str, Any] | None = None
-    ) -> None:
-        change = self._change(event, stage_input or {}, stage_output or {})
-        self._writer.record(self._fence.run_id, event, change)
-        self.is_ended = self.is_ended or event.type in events.TERMINAL
-
-    async def flush(self) -> None:
-        await self._writer.flush(self._fence.run_id)
-
-    def _change(self, event: Event, stage_input: dict[str, Any], stage_output: dict[str, Any]) -> RowChange | None:
-        fence = self._fence
-        if isinstance(event, StageStart):
-            return lambda: _start_stage(fence, event, stage_input)
-        if isinstance(event, StageComplete):
-            return lambda: _end_stage(fence, event, stage_output)
-        if isinstance(event, Complete):
-            return lambda: _succeed(fence.run_id, event)
-        if isinstance(event, Failed):
-            return lambda: _fail(fence.run_id, event)
-        return None
-
-
-def _start_stage(fence: Fence, event: StageStart, stage_input: dict[str, Any]) -> None:
-    StageRun.objects.create(
-        run_id=fence.run_id,
-        stage=event.stage,
-        attempt=fence.attempt,
-        status=StageRun.Status.RUNNING,
-        input=stage_input,
-        message=event.message,
-        started_at=timezone.now(),
-    )
-
-
-def _end_stage(fence: Fence, event: StageComplete, output: dict[str, Any]) -> None:
-    """Ends the stage run, or makes a skipped one, which never started."""
-    StageRun.objects.update_or_create(
-        run_id=fence.run_id,
-        stage=event.stage,
-        attempt=fence.attempt,
-        defaults={
-            "status": event.status,
-            "output": output,
-            "message": event.message,
-            "duration_ms": event.duration_ms,
-        },
-        create_defaults={
-            "status": event.status,
-            "output": output,
-            "message": event.message,
-            "duration_ms": event.duration_ms,
-            "started_at": timezone.now(),
-        },
-    )
-
-
-def _succeed(run_id: UUID, event: Complete) -> None:
-    blocks = StageRun.objects.filter(run=run_id, stage="D").order_by("-attempt").values_list("output", flat=True)[0]
-    Message.objects.filter(answered_run=run_id).update(text=event.message, blocks=blocks.get("blocks", []))
-    Run.objects.filter(pk=run_id).update(
-        status=Run.Status.SUCCEEDED,
-        response=event.response,
-        finished_at=timezone.now(),
-        total_duration_ms=event.total_duration_ms,
-    )
-
-
-def _fail(run_id: UUID, event: Failed) -> None:
-    Message.objects.filter(answered_run=run_id).update(text=event.message)
-    Run.objects.filter(pk=run_id).update(
-        status=Run.Status.FAILED,
-        error_code=event.error["code"][:40],
-        error_message=event.error["message"],
-        finished_at=timezone.now(),
-        total_duration_ms=event.total_duration_ms,
-    )
-
-
-# -- Ending without its task -----------------------------------------------------------------------------------------
-
-
-@transaction.atomic
-def abandon(*, run: Run, code: str, message: str) -> list[StoredEvent]:
-    """Ends an unfinished run in `failed` from outside its task; its last events, none when it has ended already.
-
-    Used for runs whose process died and for runs whose own events could not be stored.
-    """
-    now = timezone.now()
-    run = Run.objects.select_for_update().get(pk=run.pk)
-    if run.is_finished:
-        return []
-    ending: list[StageComplete] = []
-    open_stage = StageRun.objects.filter(run=run, status=StageRun.Status.RUNNING).order_by("-started_at").first()
-    if open_stage is not None:
-        ending.append(_failed_stage(open_stage, now, message))
-        _end_stage(fence_of(run), ending[0], open_stage.output)
-    failed = Failed(
-        error={"code": code, "message": message},
-        stage=ending[0].stage if ending else None,
-        message=_text_so_far(run),
-        total_duration_ms=_milliseconds(now - run.created_at),
-    )
-    _fail(run.pk, failed)
-    return _append(run, [*ending, failed], now)
-
-
-def _failed_stage(stage: StageRun, now: datetime, message: str) -> StageComplete:
-    letter = cast("StageLetter", stage.stage)
-    return StageComplete(
-        stage=letter,
-        name=events.STAGES[letter],
-        status="failed",
-        duration_ms=_milliseconds(now - stage.started_at),
-        message=message,
-    )
-
-
-def _append(run: Run, new: list[Event], now: datetime) -> list[StoredEvent]:
-    """Stores events after the run's newest one."""
-    stored = [StoredEvent(seq=seq, event=event) for seq, event in enumerate(new, start=run.last_seq + 1)]
-    RunEvent.objects.bulk_create(
-        RunEvent(run=run, seq=s.seq, type=s.event.type, data=events.to_dict(s.event), at=now) for s in stored
-    )
-    Run.objects.filter(pk=run.pk).update(last_seq=stored[-1].seq)
-    return stored
-
-
-def _milliseconds(duration: timedelta) -> float:
-    return round(duration / timedelta(milliseconds=1), 1)
-
-
-def abandon_interrupted() -> int:
-    """At the start of the one process that executes runs: ends what a dead one left unfinished. Returns how many."""
-    left = list(Run.objects.unfinished().order_by("created_at"))
-    for run in left:
-        abandon(
-            run=run,
-            code="interrupted",
-            message="The server stopped while this request was waiting or running. Ask again to repeat it.",
-        )
-    return len(left)
-
-
-def _text_so_far(run: Run) -> str:
-    """The answer's tokens put together; each replaces from its offset."""
-    text = ""
-    for token in RunEvent.objects.filter(run=run, type="token").order_by("seq").values_list("data", flat=True):
-        text = text[: token["offset"]] + token["text"]
-    return text
 
 
 # -- Reading ---------------------------------------------------------------------------------------------------------

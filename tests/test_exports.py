@@ -14,7 +14,7 @@ import pytest
 from django.conf import settings
 from django.contrib.auth.models import User
 
-from conversations import exports, threads
+from conversations import exports, runs, threads
 from conversations.exports import CsvFile, guarded
 from conversations.models import AuditEntry, Export, ExportFile
 from conversations.pipeline.tools import Cell, Column, TableResult
@@ -176,7 +176,8 @@ async def test_a_failing_source_leaves_neither_file_nor_rows(alice: User, runnin
 
     run = (await exported(alice)).run_id
     before = stored_files()
-    sink = exports.RunExports(run=await threads.reading(lambda: Export.objects.get(run=run).run), user=alice)
+    row = await threads.reading(lambda: Export.objects.get(run=run).run)
+    sink = exports.RunExports(run=row, user=alice, fence=runs.fence_of(row), first_position=1)
     result = TableResult(kind="rows", columns=(Column(name="n", type="number"),), open_rows=breaking, matched=9)
     with pytest.raises(OSError, match="disk full"):
         await sink.store(result, source="tool", tool="t", query={}, title="", progress=lambda *_: None)

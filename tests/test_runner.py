@@ -11,7 +11,7 @@ import pytest
 from django.contrib.auth.models import User
 from django.db import DatabaseError, OperationalError
 
-from conversations import event_log, runner, runs, threads
+from conversations import event_log, execution, journal, recovery, runner, runs, threads
 from conversations.event_log import EventWriter, LeaseLost
 from conversations.hub import Batch, StoredEvent, hub
 from conversations.models import AuditEntry, Conversation, Message, Run, RunEvent, StageRun
@@ -37,7 +37,7 @@ async def read(run: Run) -> Run:
 
 
 def engine_of(running: EmbeddedRunner) -> DictatedEngine:
-    engine: Any = running._engine
+    engine: Any = running.executor._engine
     assert isinstance(engine, DictatedEngine)
     return engine
 
@@ -179,34 +179,13 @@ async def test_a_run_whose_events_cannot_be_stored_ends_failed(
     def full(*_: Any) -> None:
         raise DatabaseError("disk full")
 
-    monkeypatch.setattr(runs, "_succeed", full)
+    monkeypatch.setattr(journal, "_succeed", full)
     run = await submitted(alice, "Hi")
     await ended(run)
     done = await read(run)
     assert (done.status, done.error_code) == ("failed", "storage_failed")
     last = await threads.reading(lambda: RunEvent.objects.filter(run=run).latest("seq"))
     assert last.type == Failed.type
-
-
-async def test_what_a_dead_process_left_ends_interrupted(alice: User, running: EmbeddedRunner) -> None:
-    going = await submitted(alice, "Said before.\nwait")
-    async for batch in event_log.tail(going.pk, after=0):
-        if any(isinstance(s.event, Token) for s in batch):
-            break
-    conversation = await threads.reading(lambda: Conversation.objects.get(pk=going.conversation_id))
-    waiting = await submitted(alice, "Hi", conversation)
-    await running.stop()
-    assert await threads.reading(runs.abandon_interrupted) == 2
-    for run, stage in ((going, "D"), (waiting, None)):
-        events = await ended(run)
-        failed = events[-1].event
-        assert isinstance(failed, Failed)
-        assert (failed.error["code"], failed.stage) == ("interrupted", stage)
-        assert [s.seq for s in events] == list(range(1, len(events) + 1))
-    assert (await read(going)).answer.text == "Said before.\n"
-    stages = await threads.reading(lambda: list(StageRun.objects.filter(run=going).values_list("status", flat=True)))
-    assert "running" not in stages
-    assert await threads.reading(runs.abandon_interrupted) == 0
 
 
 async def test_a_second_server_on_the_same_data_is_refused(transactional_db: None) -> None:
@@ -255,11 +234,12 @@ async def test_a_run_ends_when_the_database_is_back(
     def full(*_: Any) -> None:
         raise DatabaseError("disk full")
 
-    monkeypatch.setattr(runner, "_FIRST_WAIT_S", 0.01)
+    monkeypatch.setattr(execution, "_FIRST_WAIT_S", 0.01)
     for name in failures:
-        monkeypatch.setattr(runs, name, failing(name, getattr(runs, name)))
+        module = recovery if name == "abandon" else runs
+        monkeypatch.setattr(module, name, failing(name, getattr(module, name)))
     with monkeypatch.context() as broken:
-        broken.setattr(runs, "_succeed", full)
+        broken.setattr(journal, "_succeed", full)
         first = await submitted(alice, "Hi")
         conversation = await threads.reading(lambda: Conversation.objects.get(pk=first.conversation_id))
         await ended(first)
@@ -269,25 +249,10 @@ async def test_a_run_ends_when_the_database_is_back(
     assert failures == {"abandon": 0, "next_queued": 0, "claim": 0}
 
 
-async def test_what_was_recorded_before_the_stop_is_stored(alice: User, running: EmbeddedRunner) -> None:
-    run = await submitted(alice, "Said before.\nwait")
-    async for batch in event_log.tail(run.pk, after=0):
-        if any(isinstance(s.event, Token) for s in batch):
-            break
-    engine_of(running).go.set()
-    await asyncio.sleep(0)
-    await running.stop()
-    await threads.reading(runs.abandon_interrupted)
-    events = await ended(run)
-    assert [s.seq for s in events] == list(range(1, len(events) + 1))
-    assert events[-1].is_terminal
-
-
 async def test_a_run_stored_before_the_runner_was_there_is_taken(alice: User, transactional_db: None) -> None:
     run = await submitted(alice, "Hi")
     embedded = EmbeddedRunner(max_runs=2, engine=DictatedEngine())
     hub.open()
-    await embedded.take_waiting()
     assert (await ended(run))[-1].event.type == "complete"
     await embedded.stop()
 

@@ -182,6 +182,8 @@ class StageRun(models.Model):
         #: Not needed for this request.
         SKIPPED = "skipped"
         FAILED = "failed"
+        #: Its run was stopped in it, or the process that executed it has died.
+        STOPPED = "stopped"
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     run = models.ForeignKey(Run, models.PROTECT, related_name="stages")

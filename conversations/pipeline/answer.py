@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from conversations.pipeline.engine import Executed
 from conversations.pipeline.events import Token
 from conversations.pipeline.stage import Journal, Json
@@ -15,6 +17,11 @@ class Answer:
         self.journal = journal
         self.text = ""
         self.blocks: list[Json] = []
+
+    def take(self, text: str, blocks: Sequence[Json]) -> None:
+        """Goes on from an answer that an earlier attempt has written, and sent, to its end."""
+        self.text = text
+        self.blocks = list(blocks)
 
     def write(self, piece: str) -> None:
         if piece:

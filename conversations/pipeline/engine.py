@@ -61,6 +61,16 @@ class Understood:
             "group_by": list(self.group_by),
         }
 
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Understood:
+        return cls(
+            filters=tuple(Filter.from_dict(f) for f in data["filters"]),
+            columns=tuple(data["columns"]),
+            sort=tuple(Sort.from_dict(s) for s in data["sort"]),
+            limit=data["limit"],
+            group_by=tuple(data["group_by"]),
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class Classification:
@@ -72,11 +82,35 @@ class Classification:
     unused_words: tuple[str, ...] = ()
     parsed: Mapping[str, Any] = field(default_factory=dict)
 
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "intent": self.intent,
+            "understood": self.understood.to_dict(),
+            "unused_words": list(self.unused_words),
+            "parsed": dict(self.parsed),
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Classification:
+        return cls(
+            intent=data["intent"],
+            understood=Understood.from_dict(data["understood"]),
+            unused_words=tuple(data["unused_words"]),
+            parsed=data["parsed"],
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class ToolCall:
     tool: str
     arguments: Mapping[str, Any]
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"tool": self.tool, "arguments": dict(self.arguments)}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> ToolCall:
+        return cls(tool=data["tool"], arguments=data["arguments"])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,6 +160,27 @@ class Executed:
             "export_id": self.export_id,
             "refusal": self.refusal,
         }
+
+    def to_stored(self) -> dict[str, Any]:
+        """As `to_dict`, and what a later attempt needs to go on from it."""
+        return {**self.to_dict(), "column_types": [c.type for c in self.columns]}
+
+    @classmethod
+    def from_stored(cls, data: Mapping[str, Any]) -> Executed:
+        """The outcome of a dict that `to_stored` made, also after JSON."""
+        columns = zip(data["columns"], data["column_types"], strict=True)
+        return cls(
+            tool=data["tool"],
+            arguments=data["arguments"],
+            kind=data["kind"],
+            total=data["total"],
+            matched=data["matched"],
+            truncated=data["truncated"],
+            columns=tuple(Column(name=name, type=type_) for name, type_ in columns),
+            rows=tuple(tuple(row) for row in data["rows"]),
+            export_id=data["export_id"],
+            refusal=data["refusal"],
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -88,8 +88,8 @@ class Complete:
     #: The whole markdown answer.
     message: str
     response: dict[str, Any]
-    #: Stage letter -> milliseconds.
-    stage_durations: dict[str, float]
+    #: Milliseconds.
+    stage_durations: dict[StageLetter, float]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,9 +111,12 @@ class Cancelled:
     success: Literal[False] = False
     message: str
     total_duration_ms: float
+    #: From being asked to stop until this event.
     stop_ms: float
-    ran: list[str] = field(default_factory=list)
-    not_run: list[str] = field(default_factory=list)
+    #: Completed stages.
+    ran: list[StageLetter] = field(default_factory=list)
+    #: The rest, the one it stopped in first.
+    not_run: list[StageLetter] = field(default_factory=list)
 
 
 Event = Start | StageStart | StageProgress | StageComplete | Token | ExportStored | Complete | Failed | Cancelled

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import partial
-from typing import Any, Protocol
 
 from conversations.pipeline import csv_blocks
 from conversations.pipeline.answer import Answer
+from conversations.pipeline.earlier import Calls
 from conversations.pipeline.engine import (
     TOOL_INTENTS,
     Classification,
@@ -27,12 +26,15 @@ from conversations.pipeline.engine import (
 )
 from conversations.pipeline.events import (
     STAGES,
+    Cancelled,
     Complete,
     ExportStored,
     Failed,
     StageComplete,
     StageLetter,
+    StageStart,
 )
+from conversations.pipeline.job import ExportSink, Job, StoredExport
 from conversations.pipeline.stage import Journal, Json, Stage, StageFailed
 from conversations.pipeline.tools import (
     Cell,
@@ -42,45 +44,12 @@ from conversations.pipeline.tools import (
     Progress,
     Registry,
     TableResult,
+    Tool,
     ToolContext,
+    ToolError,
 )
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, kw_only=True)
-class StoredExport:
-    export_id: str
-    filename: str
-    n_rows: int
-    #: The first ten rows, every column.
-    preview: tuple[tuple[Cell, ...], ...]
-    downloads: dict[str, str]
-
-
-class ExportSink(Protocol):
-    """Stores rows as a downloadable file."""
-
-    async def store(
-        self, result: TableResult, *, source: str, tool: str, query: Json, title: str, progress: Progress
-    ) -> StoredExport:
-        """Reads `result.open_rows()` to its end. All or nothing: when it raises, no file is left."""
-        ...
-
-
-@dataclass(frozen=True, kw_only=True)
-class Job:
-    """One pass of the pipeline over one message."""
-
-    run_id: str
-    user_id: int
-    text: str
-    context: Mapping[str, Any]
-    attempt: int
-    #: When the request was stored; the total duration counts from here.
-    created_at: datetime
-    #: Stage -> median of its history in milliseconds.
-    expected_ms: Mapping[str, float] = field(default_factory=dict)
 
 
 class Orchestrator:
@@ -107,7 +76,11 @@ class Orchestrator:
         self.tool_thread = tool_thread
         self.now = now
         self.answer = Answer(journal)
-        self.durations: dict[str, float] = {}
+        self.durations: dict[StageLetter, float] = {}
+        self.skipped: set[StageLetter] = set()
+        self.is_ended = False
+        #: Stages are reused up to the first that has to be done.
+        self._is_reusing = True
 
     async def run(self) -> None:
         """Ends with exactly one terminal event, recorded and flushed, whatever the engine or a tool raises.
@@ -123,6 +96,23 @@ class Orchestrator:
             self._complete(response)
         await self.journal.flush()
 
+    def cancel(self, *, asked_at: datetime) -> None:
+        """Ends the run as stopped, unless it has ended. For when `run` has been cancelled; the caller flushes."""
+        if self.is_ended:
+            return
+        ran = [letter for letter in self.durations if letter not in self.skipped]
+        # The one it stopped in goes first: what was skipped may stand before it in their order.
+        rest = sorted((letter for letter in STAGES if letter not in ran), key=lambda letter: letter in self.skipped)
+        self._end(
+            Cancelled(
+                message=self.answer.text,
+                total_duration_ms=self._ms_since(self.job.created_at),
+                stop_ms=self._ms_since(asked_at),
+                ran=ran,
+                not_run=rest,
+            )
+        )
+
     async def _stages(self) -> Json:
         request, classification = await self._classify()
         selection = await self._select(request, classification)
@@ -131,24 +121,23 @@ class Orchestrator:
         return await self._respond(request, classification, executed)
 
     async def _classify(self) -> tuple[Request, Classification]:
+        if output := self._reused("A"):
+            return await self._request(), Classification.from_dict(output)
         async with self._stage("A", {"request": self.job.text, "context": dict(self.job.context)}) as stage:
-            tables = await self.in_thread(self._known_tables)
-            request = Request(
-                text=self.job.text,
-                now=self.now(),
-                tables=tables,
-                in_thread=self.in_thread,
-                context=self.job.context,
-                tools=self.registry.spoken,
-            )
+            request = await self._request()
             found = await self.engine.classify(request)
-            stage.output = {
-                "intent": found.intent,
-                "understood": found.understood.to_dict(),
-                "unused_words": list(found.unused_words),
-                "parsed": dict(found.parsed),
-            }
+            stage.output = found.to_dict()
         return request, found
+
+    async def _request(self) -> Request:
+        return Request(
+            text=self.job.text,
+            now=self.now(),
+            tables=await self.in_thread(self._known_tables),
+            in_thread=self.in_thread,
+            context=self.job.context,
+            tools=self.registry.spoken,
+        )
 
     def _known_tables(self) -> tuple[KnownTable, ...]:
         return tuple(
@@ -160,6 +149,9 @@ class Orchestrator:
         if classification.intent not in TOOL_INTENTS:
             self._skip("B", "no tool is needed")
             return Selection()
+        if output := self._reused("B"):
+            calls = tuple(ToolCall.from_dict(call) for call in output["calls"])
+            return Selection(calls=calls, needs_plan=output["needs_plan"])
         async with self._stage("B", {"intent": classification.intent}) as stage:
             selection = await self.engine.select(request, classification)
             stage.output = {"calls": _calls(selection.calls), "needs_plan": selection.needs_plan}
@@ -171,6 +163,8 @@ class Orchestrator:
         if not selection.needs_plan:
             self._skip("C", "one step is enough" if selection.calls else "nothing to plan")
             return selection.calls
+        if output := self._reused("C"):
+            return tuple(ToolCall.from_dict(call) for call in output["calls"])
         async with self._stage("C", {"calls": _calls(selection.calls)}) as stage:
             plan = await self.engine.plan(request, classification, selection)
             stage.output = {"calls": _calls(plan.calls)}
@@ -180,23 +174,45 @@ class Orchestrator:
         if not calls:
             self._skip("E", "nothing to run")
             return []
+        if output := self._reused("E"):
+            return [Executed.from_stored(result) for result in output["results"]]
         tools = ", ".join(dict.fromkeys(call.tool for call in calls))
+        work = Calls(calls, self.job.earlier.records.get("E"))
         async with self._stage("E", {"calls": _calls(calls)}, tool=tools) as stage:
-            executed = [await self._call(call, stage, n, len(calls)) for n, call in enumerate(calls)]
-            stage.output = {"results": [e.to_dict() for e in executed]}
-        return executed
+            for call in work.left:
+                await self._call(call, stage, work)
+        return work.executed
 
-    async def _call(self, call: ToolCall, stage: Stage, done: int, of: int) -> Executed:
+    async def _call(self, call: ToolCall, stage: Stage, work: Calls) -> None:
+        done, of = len(work.executed), len(work.calls)
+
         def progress(percent: float, message: str) -> None:
             stage.progress((done * 100 + percent) / of, message)
 
         tool = self.registry.tool(call.tool)
-        context = ToolContext(
-            user_id=self.job.user_id, now=self.now(), progress=_threadsafe(progress), in_thread=self.tool_thread
-        )
-        result = await tool.run(call.arguments, context)
+        self._note(stage, work.begin(tool))
+        if not tool.idempotent:
+            # Known to be begun before it begins, whatever happens to this process.
+            await self.journal.flush()
+        executed = await self._result(tool, call, stage, work, _threadsafe(progress))
+        self._note(stage, work.end(executed))
+        if not tool.idempotent:
+            await self.journal.flush()
+
+    def _note(self, stage: Stage, output: Json) -> None:
+        stage.output = output
+        self.journal.note(stage.letter, output)
+
+    async def _result(self, tool: Tool, call: ToolCall, stage: Stage, work: Calls, progress: Progress) -> Executed:
+        context = ToolContext(user_id=self.job.user_id, now=self.now(), progress=progress, in_thread=self.tool_thread)
+        try:
+            result = await tool.run(call.arguments, context)
+        except ToolError:
+            # It says itself that it didn't do its work.
+            stage.output = work.output
+            raise
         if isinstance(result, TableResult):
-            return await self._store(call, result, context.progress)
+            return await self._store(call, result, progress)
         if isinstance(result, CountResult):
             return Executed(
                 tool=call.tool, arguments=call.arguments, kind="count", total=result.total, matched=result.total
@@ -223,6 +239,10 @@ class Orchestrator:
         )
 
     async def _respond(self, request: Request, classification: Classification, executed: list[Executed]) -> Json:
+        if output := self._reused("D"):
+            self.answer.take(output["message"], output["blocks"])
+            response: Json = output["response"]
+            return response
         async with self._stage("D", {"results": [e.to_dict() for e in executed]}) as stage:
             ending = None
             async for piece in self.engine.respond(request, classification, executed):
@@ -269,25 +289,51 @@ class Orchestrator:
             letter,
             journal=self.journal,
             stage_input=stage_input,
-            attempt=self.job.attempt,
+            attempt=self.job.earlier.next_attempt(letter),
             expected_ms=self.job.expected_ms.get(letter),
             durations=self.durations,
             tool=tool,
         )
 
+    def _reused(self, letter: StageLetter) -> Json | None:
+        """The output that an earlier attempt has stored for the stage, while all before it had one too."""
+        output = self.job.earlier.output_of(letter) if self._is_reusing else None
+        if output is None:
+            self._is_reusing = False
+            return None
+        record = self.job.earlier.records[letter]
+        self.durations[letter] = record.duration_ms
+        if not record.is_own:
+            self._tell_reused(letter, output)
+        return output
+
+    def _tell_reused(self, letter: StageLetter, output: Json) -> None:
+        """Each stage appears in each run: this one takes no time, since another run has done it."""
+        name, message = STAGES[letter], "reused from the run that this one goes on with"
+        self.durations[letter] = 0
+        self.journal.record(StageStart(stage=letter, name=name, message=message, attempt=1))
+        ended = StageComplete(stage=letter, name=name, status="completed", duration_ms=0, message=message)
+        self.journal.record(ended, stage_output=output)
+
     def _skip(self, letter: StageLetter, why: str) -> None:
         self.durations[letter] = 0
-        self.journal.record(
-            StageComplete(stage=letter, name=STAGES[letter], status="skipped", duration_ms=0, message=why)
-        )
+        self.skipped.add(letter)
+        if not self.job.earlier.was_skipped(letter):
+            self.journal.record(
+                StageComplete(stage=letter, name=STAGES[letter], status="skipped", duration_ms=0, message=why)
+            )
 
-    def _total_ms(self) -> float:
-        return max(0.0, round((self.now() - self.job.created_at).total_seconds() * 1000, 1))
+    def _ms_since(self, then: datetime) -> float:
+        return max(0.0, round((self.now() - then).total_seconds() * 1000, 1))
+
+    def _end(self, event: Complete | Failed | Cancelled) -> None:
+        self.is_ended = True
+        self.journal.record(event)
 
     def _complete(self, response: Json) -> None:
-        self.journal.record(
+        self._end(
             Complete(
-                total_duration_ms=self._total_ms(),
+                total_duration_ms=self._ms_since(self.job.created_at),
                 message=self.answer.text,
                 response=response,
                 stage_durations=self.durations,
@@ -295,12 +341,12 @@ class Orchestrator:
         )
 
     def _fail(self, failure: StageFailed) -> None:
-        self.journal.record(
+        self._end(
             Failed(
                 error={"code": failure.code, "message": failure.message},
                 stage=failure.stage,
                 message=self.answer.text,
-                total_duration_ms=self._total_ms(),
+                total_duration_ms=self._ms_since(self.job.created_at),
             )
         )
 
@@ -316,7 +362,7 @@ def _threadsafe(progress: Progress) -> Progress:
 
 
 def _calls(calls: Sequence[ToolCall]) -> list[Json]:
-    return [{"tool": call.tool, "arguments": dict(call.arguments)} for call in calls]
+    return [call.to_dict() for call in calls]
 
 
 def _preview(result: TableResult, stored: StoredExport) -> tuple[tuple[Column, ...], tuple[tuple[Cell, ...], ...]]:

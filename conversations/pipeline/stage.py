@@ -27,6 +27,10 @@ class Journal(Protocol):
         """Adds the event after all earlier ones. A stage's input and output are stored with its event's row."""
         ...
 
+    def note(self, stage: StageLetter, output: Json) -> None:
+        """Stores what a running stage has got so far, in order with the events: the next attempt goes on from it."""
+        ...
+
     async def flush(self) -> None:
         """Returns when all that was recorded is stored; raises what kept it from being stored."""
         ...
@@ -53,7 +57,7 @@ class Stage:
         stage_input: Json,
         attempt: int,
         expected_ms: float | None,
-        durations: dict[str, float],
+        durations: dict[StageLetter, float],
         tool: str = "",
     ) -> None:
         self.journal = journal
@@ -86,6 +90,9 @@ class Stage:
             failure = self._failure(error)
             self._end("failed", failure.message)
             raise failure from error
+        else:
+            # Stopped: no event may follow, whatever a thread of the tool still tells.
+            self.ended = True
 
     def progress(self, percent: float, message: str) -> None:
         """Records a whole percent once; it never falls."""

@@ -9,8 +9,19 @@ from typing import Any
 import pytest
 
 from conversations.pipeline import events
-from conversations.pipeline.events import STAGES, TERMINAL, Complete, Event, ExportStored, Failed, StageComplete, Token
-from conversations.pipeline.orchestrator import Job, Orchestrator, StoredExport
+from conversations.pipeline.events import (
+    STAGES,
+    TERMINAL,
+    Complete,
+    Event,
+    ExportStored,
+    Failed,
+    StageComplete,
+    StageLetter,
+    Token,
+)
+from conversations.pipeline.job import Job, StoredExport
+from conversations.pipeline.orchestrator import Orchestrator
 from conversations.pipeline.tools import Cell, Progress, Registry, TableResult
 from tests.engines import DictatedEngine, ToyTool
 
@@ -31,6 +42,9 @@ class Recorder:
         self.events.append(event)
         if isinstance(event, StageComplete):
             self.outputs[event.stage] = stage_output
+
+    def note(self, stage: StageLetter, output: dict[str, Any]) -> None:
+        self.outputs[stage] = output
 
     async def flush(self) -> None:
         self.n_flushed = len(self.events)
@@ -86,7 +100,7 @@ async def passed(text: str) -> tuple[Recorder, MemorySink]:
     journal, sink = Recorder(), MemorySink()
     registry = Registry()
     registry.add_tool(ToyTool())
-    job = Job(run_id="r", user_id=1, text=text, context={}, attempt=1, created_at=NOW - timedelta(seconds=2))
+    job = Job(run_id="r", user_id=1, text=text, context={}, created_at=NOW - timedelta(seconds=2))
     engine = DictatedEngine()
     engine.go.set()
     await Orchestrator(

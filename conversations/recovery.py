@@ -1,0 +1,201 @@
+"""What happens to runs from outside the task that executes them: leases, stopping, taking over, ending."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, cast
+from uuid import UUID
+
+from django.db import transaction
+from django.db.models import Q
+from django.db.models.functions import Now
+from django.utils import timezone
+
+from conversations import audit, journal, runs
+from conversations.hub import Batch, StoredEvent, batch_of
+from conversations.models import Run, RunEvent, StageRun
+from conversations.models.chat import RunQuerySet
+from conversations.pipeline import events
+from conversations.pipeline.events import STAGES, Cancelled, Event, Failed, StageComplete, StageLetter
+
+if TYPE_CHECKING:
+    from conversations.models import Caller
+
+#: How often a run is claimed before it is given up.
+MAX_ATTEMPTS = 3
+
+
+# -- Leases ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Held:
+    """What the rows say of the runs that an owner executes."""
+
+    #: Run -> attempt, of those that are still the owner's.
+    attempts: dict[UUID, int]
+    #: Run -> when it was asked to stop.
+    cancels: dict[UUID, datetime]
+
+
+def renew(*, owner: str, run_ids: Collection[UUID]) -> Held:
+    """Makes the owner's leases last LEASE_S again. Two queries, whatever the number of runs."""
+    own = Run.objects.filter(pk__in=run_ids, owner=owner, status=Run.Status.RUNNING)
+    own.update(lease_until=runs.lease_end())
+    rows = list(own.values_list("pk", "attempt", "cancel_requested_at"))
+    return Held(
+        attempts={run_id: attempt for run_id, attempt, _ in rows},
+        cancels={run_id: asked_at for run_id, _, asked_at in rows if asked_at is not None},
+    )
+
+
+def release(*, owner: str) -> int:
+    """Gives back what a stopping owner did not end: any process may take it at once. How many runs."""
+    return Run.objects.filter(owner=owner, status=Run.Status.RUNNING).update(
+        status=Run.Status.QUEUED, owner="", lease_until=None
+    )
+
+
+def expire_all() -> int:
+    """Ends every lease: for the one process of a data folder, which starts. How many runs were left."""
+    return Run.objects.filter(status=Run.Status.RUNNING).update(lease_until=None)
+
+
+def expired() -> list[UUID]:
+    """Runs without a living owner, oldest first."""
+    return list(_expired().order_by("created_at").values_list("pk", flat=True))
+
+
+def _expired() -> RunQuerySet:
+    return Run.objects.filter(Q(lease_until__lt=Now()) | Q(lease_until=None), status=Run.Status.RUNNING)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recovered:
+    """What became of a run whose owner was lost: to be executed anew, or ended by these events."""
+
+    is_queued: bool
+    ending: Batch | None = None
+
+
+@transaction.atomic
+def recover(*, run_id: UUID) -> Recovered | None:
+    """Takes a run from an owner that let its lease expire; None when the owner came back or another was faster."""
+    run = _expired().select_for_update(of=("self",)).filter(pk=run_id).first()
+    if run is None:
+        return None
+    if run.cancel_requested_at is not None:
+        return Recovered(is_queued=False, ending=_batch(run, _cancelled(run)))
+    if run.attempt >= MAX_ATTEMPTS:
+        message = f"The server stopped {run.attempt} times while it worked on this request, which was then given up."
+        return Recovered(is_queued=False, ending=_batch(run, _failed(run, "interrupted", message)))
+    Run.objects.filter(pk=run.pk).update(status=Run.Status.QUEUED, owner="", lease_until=None)
+    return Recovered(is_queued=True)
+
+
+# -- Stopping --------------------------------------------------------------------------------------------------------
+
+
+@transaction.atomic
+def request_cancel(*, run: Run, user: Caller, origin: audit.Origin | None) -> Batch | None:
+    """Asks for the run's end. A waiting run ends here and now, by the batch; of a running one its owner is to be told.
+
+    Raises runs.AlreadyEnded.
+    """
+    run = Run.objects.select_for_update(of=("self",)).get(pk=run.pk)
+    if run.is_finished:
+        raise runs.AlreadyEnded
+    if run.cancel_requested_at is None:
+        run.cancel_requested_at = timezone.now()
+        run.save(update_fields=["cancel_requested_at"])
+        audit.record(actor=user, action="run.cancel", object_type="run", object_id=run.pk, origin=origin)
+    return _batch(run, _cancelled(run)) if run.status == Run.Status.QUEUED else None
+
+
+def _cancelled(run: Run) -> list[StoredEvent]:
+    """Ends a run that nobody executes as stopped."""
+    now = timezone.now()
+    rows = list(StageRun.objects.filter(run=run).order_by("attempt"))
+    newest = {row.stage: row.status for row in rows}
+    ran = [letter for letter in STAGES if newest.get(letter) == StageRun.Status.COMPLETED]
+    rest = [letter for letter in STAGES if letter not in ran]
+    event = Cancelled(
+        message=_text_so_far(run),
+        total_duration_ms=_milliseconds(now - run.created_at),
+        stop_ms=_milliseconds(now - (run.cancel_requested_at or now)),
+        ran=ran,
+        not_run=sorted(rest, key=lambda letter: newest.get(letter) == StageRun.Status.SKIPPED),
+    )
+    journal.cancel(run.pk, event)
+    return _append(run, [event], now)
+
+
+# -- Ending without its task -----------------------------------------------------------------------------------------
+
+
+@transaction.atomic
+def abandon(*, run: Run, code: str, message: str) -> list[StoredEvent]:
+    """Ends a run in `failed` whose own events could not be stored; its last events.
+
+    None when it has ended already, or is another owner's by now.
+    """
+    found = Run.objects.select_for_update(of=("self",)).get(pk=run.pk)
+    if found.is_finished or (found.owner, found.attempt) != (run.owner, run.attempt):
+        return []
+    return _failed(found, code, message)
+
+
+def _failed(run: Run, code: str, message: str) -> list[StoredEvent]:
+    now = timezone.now()
+    ending: list[StageComplete] = []
+    open_stage = StageRun.objects.filter(run=run, status=StageRun.Status.RUNNING).order_by("-started_at").first()
+    if open_stage is not None:
+        ending.append(_failed_stage(open_stage, now, message))
+        journal.end_stage(run.pk, ending[0], open_stage.attempt, open_stage.output)
+    failed = Failed(
+        error={"code": code, "message": message},
+        stage=ending[0].stage if ending else None,
+        message=_text_so_far(run),
+        total_duration_ms=_milliseconds(now - run.created_at),
+    )
+    journal.fail(run.pk, failed)
+    return _append(run, [*ending, failed], now)
+
+
+def _failed_stage(stage: StageRun, now: datetime, message: str) -> StageComplete:
+    letter = cast("StageLetter", stage.stage)
+    return StageComplete(
+        stage=letter,
+        name=STAGES[letter],
+        status="failed",
+        duration_ms=_milliseconds(now - stage.started_at),
+        message=message,
+    )
+
+
+def _append(run: Run, new: list[Event], now: datetime) -> list[StoredEvent]:
+    """Stores events after the run's newest one."""
+    stored = [StoredEvent(seq=seq, event=event) for seq, event in enumerate(new, start=run.last_seq + 1)]
+    RunEvent.objects.bulk_create(
+        RunEvent(run=run, seq=s.seq, type=s.event.type, data=events.to_dict(s.event), at=now) for s in stored
+    )
+    Run.objects.filter(pk=run.pk).update(last_seq=stored[-1].seq)
+    return stored
+
+
+def _batch(run: Run, stored: list[StoredEvent]) -> Batch:
+    return batch_of(runs.fence_of(run), stored)
+
+
+def _milliseconds(duration: timedelta) -> float:
+    return round(duration / timedelta(milliseconds=1), 1)
+
+
+def _text_so_far(run: Run) -> str:
+    """The answer's tokens put together; each replaces from its offset."""
+    text = ""
+    for token in RunEvent.objects.filter(run=run, type="token").order_by("seq").values_list("data", flat=True):
+        text = text[: token["offset"]] + token["text"]
+    return text
