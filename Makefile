@@ -5,21 +5,29 @@
 PYTHON := $(or $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done),python3)
 BOOTSTRAP := $(PYTHON) scripts/bootstrap.py
+PYTEST := $(BOOTSTRAP) --dev -- -m pytest
 
-.PHONY: help run test lint manage lock
+.PHONY: help run test test-long lint bench manage lock
 
 help: ## Show this list
-	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' Makefile
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' Makefile
 
 run: ## Start opschat on http://127.0.0.1:8000; ARGS="--server uvicorn" chooses the other server
 	@exec $(BOOTSTRAP) -- manage.py serve $(value ARGS)
 
-test: ## Run all tests; ARGS go to pytest
+test: ## Run all tests, on SQLite and on PostgreSQL; ARGS go to pytest
 	@$(BOOTSTRAP) --dev -- -m tests.browser.chromium
-	@exec $(BOOTSTRAP) --dev -- -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile --no-loadscope-reorder $(value ARGS)
+	@OPSCHAT_TEST_DB=sqlite $(PYTEST) --numprocesses=auto --maxprocesses=4 --dist=loadfile --no-loadscope-reorder $(value ARGS)
+	@OPSCHAT_TEST_DB=postgres $(PYTEST) --numprocesses=auto --maxprocesses=4 --dist=loadfile --no-loadscope-reorder $(value ARGS)
+
+test-long: ## Run the fault tests: up to 45 minutes; ARGS go to pytest
+	@OPSCHAT_TEST_DB=sqlite $(PYTEST) $(or $(value ARGS),tests/long)
 
 lint: ## Run all checks that need no test
 	@exec $(BOOTSTRAP) --dev -- scripts/lint.py
+
+bench: ## Measure it beside the baseline (about 8 minutes); ARGS="--full" takes its time
+	@exec $(BOOTSTRAP) --dev -- -m bench $(value ARGS)
 
 manage: ## Run a management command: make manage ARGS="create_token alice"
 	@exec $(BOOTSTRAP) -- manage.py $(value ARGS)

@@ -5,8 +5,18 @@ from __future__ import annotations
 import ipaddress
 from typing import Any
 
+import redis
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, register
+from django.db import Error as DatabaseError
+from django.db import connection
+from django.db.migrations.executor import MigrationExecutor
+
+#: The oldest Redis whose commands the client uses; Valkey counts on from 7.
+_OLDEST_REDIS = 6
+#: Seconds for Redis's answer, and for a connection to PostgreSQL.
+_ANSWER_S = 2
+_CONNECT_S = 5
 
 
 @register
@@ -49,6 +59,82 @@ def no_tracebacks_for_others(**_: Any) -> list[CheckMessage]:
         return []
     said = f"OPSCHAT_DEBUG=1 shows tracebacks, and HOST={settings.HOST} can be reached by others; unset one of them."
     return [Error(said, id="opschat.E005")]
+
+
+@register
+def redis_has_postgres_beside_it(**_: Any) -> list[CheckMessage]:
+    if not settings.REDIS_URL or settings.DISTRIBUTED:
+        return []
+    said = (
+        "REDIS_URL is set and DATABASE_URL is not: several processes can't share SQLite. "
+        "Set DATABASE_URL to a PostgreSQL database, or unset REDIS_URL."
+    )
+    return [Error(said, id="opschat.E006")]
+
+
+@register
+def no_bench_engine_in_production(**_: Any) -> list[CheckMessage]:
+    if not (settings.PRODUCTION and settings.OPSCHAT_ENGINE == "paced"):
+        return []
+    return [Error("OPSCHAT_ENGINE=paced answers nothing, it is for benchmarks; unset it.", id="opschat.E007")]
+
+
+@register
+def redis_is_an_address(**_: Any) -> list[CheckMessage]:
+    if not settings.REDIS_URL or settings.REDIS_URL.startswith(("redis://", "rediss://", "unix://")):
+        return []
+    return [Error("REDIS_URL is not redis://host:port/0, rediss://… or unix://….", id="opschat.E008")]
+
+
+# -- What a start finds ----------------------------------------------------------------------------------------------
+
+
+def trouble_with_database(*, migrated: bool = True) -> str | None:
+    """Why the database can't be used now, in words without its password; None: it can.
+
+    `migrated`: it must also have the tables of this version.
+    """
+    try:
+        _connect_once()
+        executor = MigrationExecutor(connection)
+        missing = executor.migration_plan(executor.loader.graph.leaf_nodes())
+    except DatabaseError as error:
+        return f"The database can't be used: {_first_line(error)}"
+    if migrated and missing:
+        return (
+            "The database has not the tables of this version yet: start `manage.py serve`, or run `manage.py migrate`."
+        )
+    return None
+
+
+def _connect_once() -> None:
+    """Without the pool, which tries for long and doesn't say why it failed."""
+    if connection.vendor == "postgresql":
+        import psycopg  # noqa: PLC0415  of the extra `scale`
+
+        with connection.wrap_database_errors:
+            psycopg.connect(**{"connect_timeout": _CONNECT_S, **connection.get_connection_params()}).close()
+
+
+def trouble_with_redis() -> str | None:
+    """Why Redis can't be used now, in words without its password; None: it can, or none is set."""
+    if not settings.REDIS_URL:
+        return None
+    try:
+        client = redis.Redis.from_url(
+            settings.REDIS_URL, socket_connect_timeout=_ANSWER_S, socket_timeout=_ANSWER_S, retry=None
+        )
+        with client:
+            version: str = client.info("server")["redis_version"]
+    except redis.RedisError as error:
+        return f"Redis can't be used: {_first_line(error)}"
+    if int(version.partition(".")[0]) < _OLDEST_REDIS:
+        return f"Redis is version {version}; {_OLDEST_REDIS} or later is needed."
+    return None
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]
 
 
 def _is_loopback(host: str) -> bool:

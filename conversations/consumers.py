@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+import time
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import parse_qs
@@ -13,7 +14,7 @@ from uuid import UUID
 from autobahn.exception import Disconnected
 from channels.generic.websocket import AsyncWebsocketConsumer
 
-from conversations import audit, event_log, fragments, sessions, threads
+from conversations import audit, event_log, fragments, metrics, sessions, threads
 from conversations.fragments import RunState
 from conversations.hub import HEARTBEAT_S, Batch, StoredEvent, hub, topic_of_conversation, topic_of_user
 from conversations.models import Conversation, Run
@@ -80,7 +81,7 @@ class ConversationConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]  # cha
         own = conversation.owner_id == self.scope["user"].pk
         topic = topic_of_user(conversation.owner_id) if own else topic_of_conversation(conversation.pk)
         # Joined before the rows are read, so that nothing falls between.
-        with hub.subscribe(topic) as viewer:
+        with metrics.viewing("socket"), hub.subscribe(topic) as viewer:
             states = await self._send_missed(conversation.pk)
             clock = asyncio.get_running_loop().time
             due = clock() + HEARTBEAT_S
@@ -103,6 +104,7 @@ class ConversationConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]  # cha
             await self._show(batch.run_id, batch, states)
         if with_list and _changes_the_list(batch):
             await self._send(await threads.reading(fragments.sidebar_frame, self.scope["user"], conversation.pk))
+        metrics.observe_lag(time.time() - batch.committed_at)
 
     async def _send_missed(self, conversation_id: UUID) -> dict[UUID, RunState | None]:
         """Brings the page up to date. The states of its unfinished runs; None for finished ones."""
@@ -111,7 +113,8 @@ class ConversationConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]  # cha
         states: dict[UUID, RunState | None] = dict.fromkeys(cursors)
         for state in known:
             states[state.run_id] = state
-            if state.seq > cursors[state.run_id]:
+            # Whole, also without a newer event: the page may show what a lost attempt wrote, which the rows don't.
+            if not state.is_finished or state.seq > cursors[state.run_id]:
                 await self._send(await threads.reading(fragments.snapshot_frame, state))
         for state in new:
             states[state.run_id] = state
@@ -119,10 +122,11 @@ class ConversationConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]  # cha
         return {run_id: state if state and not state.is_finished else None for run_id, state in states.items()}
 
     async def _look_at_rows(self, conversation_id: UUID, states: dict[UUID, RunState | None]) -> None:
-        """Draws what no batch brought: of runs that go on, and runs that are not on the page yet."""
-        for run_id in await threads.reading(_newest_runs, conversation_id):
-            if run_id not in states or states[run_id] is not None:
-                await self._show(run_id, None, states)
+        """Draws what no batch brought: of runs that go on or have ended unseen, and runs that the page hasn't got."""
+        going = [run_id for run_id, state in states.items() if state is not None]
+        newest = await threads.reading(_newest_runs, conversation_id)
+        for run_id in (*going, *(run_id for run_id in newest if run_id not in states)):
+            await self._show(run_id, None, states)
 
     async def _show(self, run_id: UUID, batch: Batch | None, states: dict[UUID, RunState | None]) -> None:
         """One frame for what is new of a run."""

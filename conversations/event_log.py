@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -19,7 +20,7 @@ from uuid import UUID
 from django.db import transaction
 from django.utils import timezone
 
-from conversations import threads
+from conversations import metrics, threads
 from conversations.hub import HEARTBEAT_S, Batch, Fence, Hub, StoredEvent, batch_of, hub, topic_of_run
 from conversations.models import Run, RunEvent
 from conversations.pipeline import events
@@ -73,6 +74,8 @@ class EventWriter:
         self._wake = asyncio.Event()
         self._hurry = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        #: Why it stores nothing any more.
+        self._death: Exception | None = None
 
     def start(self) -> None:
         self._task = asyncio.get_running_loop().create_task(self._work(), name="event-writer")
@@ -87,19 +90,25 @@ class EventWriter:
             self._task.cancel()
             with suppress(asyncio.CancelledError):
                 await self._task
+        self._fail_all(RuntimeError("The event writer has stopped"))
+
+    def _fail_all(self, error: Exception) -> None:
+        """Nobody may wait for what will never be stored."""
+        self._death = error
+        for run in self._runs.values():
+            run.error = run.error or error
+            run.stored.set()
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        """Nobody may wait for a writer that has died; its runs end by a write of their own."""
+        """The runs of a writer that has died end by a write of their own."""
         if task.cancelled() or (error := task.exception()) is None:
             return
         logger.critical("The event writer has died", exc_info=error)
-        for run in self._runs.values():
-            run.error = run.error or RuntimeError("The event writer has died")
-            run.stored.set()
+        self._fail_all(RuntimeError("The event writer has died"))
 
     def open(self, fence: Fence, *, last_seq: int) -> None:
         """Begins to write for a claimed run whose newest event is `last_seq`."""
-        self._runs[fence.run_id] = _OpenRun(fence=fence, last_seq=last_seq)
+        self._runs[fence.run_id] = _OpenRun(fence=fence, last_seq=last_seq, error=self._death)
 
     def close(self, run_id: UUID) -> None:
         self._runs.pop(run_id, None)
@@ -149,7 +158,9 @@ class EventWriter:
         work = [_Work.of(run) for _, run in sorted(self._runs.items()) if run.pending and run.error is None]
         if not work:
             return
+        began = time.perf_counter()
         await threads.writing(_store_together, work)
+        metrics.observe_commit(time.perf_counter() - began, sum(len(item.rows) for item in work))
         for item in work:
             self._finish(item)
         self._hub.publish(*(batch_of(item.run.fence, item.events) for item in work if not item.error and item.events))
@@ -287,6 +298,7 @@ async def tail(run_id: UUID, *, after: int) -> AsyncIterator[list[StoredEvent]]:
         cursor = after
         # Asked before the rows are read: a run that ends in between has its last events among them.
         has_ended = await threads.reading(_has_ended, run_id)
+        batch: Batch | None = None
         fresh = await catch_up(run_id, cursor, None)
         if not fresh and has_ended:
             return
@@ -294,6 +306,8 @@ async def tail(run_id: UUID, *, after: int) -> AsyncIterator[list[StoredEvent]]:
             if fresh:
                 cursor = fresh[-1].seq
             yield fresh
+            if batch is not None:
+                metrics.observe_lag(time.time() - batch.committed_at)
             if (fresh and fresh[-1].is_terminal) or hub.is_closed:
                 return
             batch = await viewer.next(timeout_s=HEARTBEAT_S)

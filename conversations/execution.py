@@ -8,7 +8,7 @@ import os
 import socket
 import time
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,7 +18,7 @@ from uuid import UUID
 from django.db import DatabaseError
 from django.utils import timezone
 
-from conversations import exports, recovery, runs, threads
+from conversations import exports, metrics, recovery, runs, threads
 from conversations.event_log import EventWriter, LeaseLost
 from conversations.exports import RunExports
 from conversations.hub import batch_of, hub, topic_of_executors
@@ -94,8 +94,12 @@ class Executor:
         )
         if claim is None:
             return False
+        if self._is_stopping:
+            await self._give_back()
+            return False
         await self._finish(claim)
-        await self._until_stored(lambda: self._enqueue_next(claim), f"look for the run after {run_id}")
+        conversation_id = claim.fence.conversation_id
+        await self._until_stored(lambda: self._enqueue_next(conversation_id), f"look for the run after {run_id}")
         return True
 
     async def _finish(self, claim: runs.Claim) -> None:
@@ -110,8 +114,8 @@ class Executor:
             self._going.pop(run_id, None)
             self._writer.close(run_id)
 
-    def _enqueue_next(self, claim: runs.Claim) -> None:
-        following = runs.next_queued(claim.fence.conversation_id)
+    def _enqueue_next(self, conversation_id: UUID) -> None:
+        following = runs.next_queued(conversation_id)
         if following is not None:
             self._enqueue(following)
 
@@ -147,6 +151,7 @@ class Executor:
         try:
             going.orchestrator.cancel(asked_at=asked_at)
             await self._writer.flush(going.claim.run.pk)
+            metrics.observe_cancel((timezone.now() - asked_at).total_seconds())
         except LeaseLost:
             logger.warning("Run %s has another owner now", going.claim.run.pk)
         except Exception:
@@ -181,7 +186,7 @@ class Executor:
     async def _exports(self, claim: runs.Claim) -> RunExports:
         first = 0
         if claim.run.attempt > 1:
-            first = await threads.reading(exports.discard_unannounced, claim.run)
+            first = await threads.executing(exports.discard_unannounced, claim.run)
         return RunExports(run=claim.run, user=claim.run.user, fence=claim.fence, first_position=first)
 
     async def _abandon(self, claim: runs.Claim, *, code: str, message: str) -> None:
@@ -199,7 +204,7 @@ class Executor:
         wait_s = _FIRST_WAIT_S
         while True:
             try:
-                return await threads.reading(work)
+                return await threads.executing(work)
             except DatabaseError:
                 logger.exception("The %s failed; trying again in %.1f s", what, wait_s)
             await asyncio.sleep(wait_s)
@@ -208,7 +213,7 @@ class Executor:
     async def _expected_ms(self) -> dict[str, float]:
         if time.monotonic() - self._expected_at > _EXPECTED_AGE_S:
             self._expected_at = time.monotonic()
-            self._expected = await threads.reading(runs.expected_durations)
+            self._expected = await threads.executing(runs.expected_durations)
         return self._expected
 
     # -- All runs ----------------------------------------------------------------------------------------------------
@@ -227,7 +232,7 @@ class Executor:
     async def _beat(self) -> None:
         looked_at = list(self._going.values())
         run_ids = [going.claim.run.pk for going in looked_at]
-        held = await threads.reading(lambda: recovery.renew(owner=self.owner, run_ids=run_ids))
+        held = await threads.executing(lambda: recovery.renew(owner=self.owner, run_ids=run_ids))
         for going in looked_at:
             self._check(going, held)
 
@@ -253,30 +258,26 @@ class Executor:
             await asyncio.sleep(RECONCILE_S)
 
     async def reconcile(self) -> None:
-        """Re-queues or ends the runs whose owner let the lease expire."""
-        for run_id in await threads.reading(recovery.expired):
-            if run_id in self._going:
-                # Only late: the next beat renews it, or finds that another process has it.
-                continue
-            recovered = await threads.reading(lambda run_id=run_id: recovery.recover(run_id=run_id))
-            if recovered is None:
-                continue
-            logger.warning("Run %s had lost its owner; it is %s", run_id, "queued" if recovered.is_queued else "ended")
-            if recovered.ending is not None:
-                hub.publish(recovered.ending)
-            await threads.reading(self._enqueue_after, run_id, recovered)
+        """Re-queues or ends the runs whose owner let the lease expire, but for its own: those are only late."""
+        own = list(self._going)
+        run_ids = await threads.executing(lambda: recovery.requeue_expired(but=own))
+        if run_ids:
+            logger.warning("%d runs had lost their owner; they are gone on with", len(run_ids))
+            await threads.executing(self._enqueue_all, run_ids)
+        for run_id in await threads.executing(lambda: recovery.expired(but=own)):
+            ending = await threads.executing(lambda run_id=run_id: recovery.end_expired(run_id=run_id))
+            if ending is not None:
+                logger.warning("Run %s had lost its owner; it is ended", run_id)
+                hub.publish(ending)
+                await threads.executing(self._enqueue_next, ending.conversation_id)
 
-    def _enqueue_after(self, run_id: UUID, recovered: recovery.Recovered) -> None:
-        following: UUID | None = run_id
-        if recovered.ending is not None:
-            following = runs.next_queued(recovered.ending.conversation_id)
-        if following is not None:
-            self._enqueue(following)
+    def _enqueue_all(self, run_ids: Iterable[UUID]) -> None:
+        for run_id in run_ids:
+            self._enqueue(run_id)
 
     async def take_waiting(self) -> None:
         """Enqueues what waits although it is its turn: stored while nobody was there, or told to somebody who died."""
-        for run_id in await threads.reading(runs.all_queued):
-            await threads.reading(self._enqueue, run_id)
+        await threads.executing(lambda: self._enqueue_all(runs.all_queued()))
 
     async def _survived(self, work: Awaitable[None], failure: str) -> None:
         """Goes on after the database's failures: they pass, and this is what repairs their consequences."""
@@ -296,8 +297,13 @@ class Executor:
             task.cancel()
         await asyncio.gather(*going, return_exceptions=True)
         await self._writer.stop()
+        await self._give_back()
+
+    async def _give_back(self) -> None:
+        """What was claimed and not ended: another process may go on with it at once."""
         with suppress(DatabaseError):
-            await threads.reading(lambda: recovery.release(owner=self.owner))
+            run_ids = await threads.executing(lambda: recovery.release(owner=self.owner))
+            await threads.executing(self._enqueue_all, run_ids)
 
 
 def _log_death(task: asyncio.Task[None]) -> None:

@@ -1,12 +1,18 @@
-"""Fan-out of committed events to the viewers in this process. A hint only: what it loses is read from the rows."""
+"""Fan-out of committed events to the viewers in this process. A hint only: what it loses is read from the rows.
+
+Between processes a relay carries them, see `bus`; a process that is alone has none.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import KeysView, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Protocol
 from uuid import UUID
 
 from conversations.pipeline.events import TERMINAL, Event
@@ -15,6 +21,8 @@ from conversations.pipeline.events import TERMINAL, Event
 HEARTBEAT_S = 15.0
 #: Batches kept for one slow viewer; beyond that it reads the rows.
 _MAX_WAITING = 256
+#: How the topics of `topics_of` begin.
+_TOPICS_OF_RUNS = ("run.", "conversation.", "user.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +54,8 @@ class Batch:
     conversation_id: UUID
     user_id: int
     events: tuple[StoredEvent, ...]
+    #: Seconds since the epoch.
+    committed_at: float = field(default_factory=time.time)
 
 
 class Subscription:
@@ -108,17 +118,40 @@ def topic_of_account(user_id: int) -> str:
     return f"account.{user_id}"
 
 
+def topic_of_executors() -> str:
+    """No batches: something was asked of whoever executes runs, see `execution`."""
+    return "executors"
+
+
+def topics_of(run_id: UUID, conversation_id: UUID, user_id: int) -> tuple[str, str, str]:
+    """Where a run's batches are seen."""
+    return topic_of_run(run_id), topic_of_conversation(conversation_id), topic_of_user(user_id)
+
+
+class Relay(Protocol):
+    """Takes to the other processes what happened in this one. Never waits, and may lose what it is given."""
+
+    def carry(self, batches: Sequence[Batch]) -> None:
+        """On the event loop's thread."""
+
+    def signal(self, topic: str) -> None:
+        """From any thread."""
+
+
 class Hub:
-    """Fan-out to the viewers in this process. Called on the event loop's thread only, but for `look_again`."""
+    """Fan-out to the viewers in this process. Called on the event loop's thread only, but where it says otherwise."""
 
     def __init__(self) -> None:
         self._viewers: dict[str, set[Subscription]] = {}
-        #: Of whoever joined last: one process has one.
+        #: Of whoever opened it or joined last: one process has one.
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._relay: Relay | None = None
         #: The server stops: viewers go, and come back to the next one.
         self.is_closed = False
 
     def open(self) -> None:
+        """On the event loop that serves or executes."""
+        self._loop = asyncio.get_running_loop()
         self.is_closed = False
 
     def close(self) -> None:
@@ -127,6 +160,10 @@ class Hub:
         for viewers in self._viewers.values():
             for viewer in viewers:
                 viewer.wake()
+
+    def use_relay(self, relay: Relay | None) -> None:
+        """From now on what happens here is told to other processes; None: no more."""
+        self._relay = relay
 
     def subscribe(self, topic: str) -> Subscription:
         return Subscription(self, topic)
@@ -141,23 +178,45 @@ class Hub:
         if not viewers:
             self._viewers.pop(topic, None)
 
+    def topics(self) -> KeysView[str]:
+        """The topics that have viewers in this process now."""
+        return self._viewers.keys()
+
+    def watches_runs(self) -> bool:
+        return any(topic.startswith(_TOPICS_OF_RUNS) for topic in self._viewers)
+
+    def publish(self, *batches: Batch) -> None:
+        """What this process committed: to its own viewers and to those of the other processes."""
+        for batch in batches:
+            self.deliver(batch)
+        if self._relay is not None and batches:
+            self._relay.carry(batches)
+
+    def publish_soon(self, *batches: Batch) -> None:
+        """As `publish`, from any thread."""
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(partial(self.publish, *batches))
+
+    def deliver(self, batch: Batch) -> None:
+        """To this process's viewers only."""
+        for topic in topics_of(batch.run_id, batch.conversation_id, batch.user_id):
+            for viewer in self._viewers.get(topic, ()):
+                viewer.put(batch)
+
     def look_again(self, topic: str) -> None:
-        """Makes the topic's viewers read the rows now. From any thread."""
+        """Makes the topic's viewers in all processes read the rows now. From any thread."""
+        self.look_again_here(topic)
+        if (relay := self._relay) is not None:
+            relay.signal(topic)
+
+    def look_again_here(self, topic: str) -> None:
+        """The same for this process's viewers only. From any thread."""
         if self._loop is not None and topic in self._viewers:
             self._loop.call_soon_threadsafe(self._look_again, topic)
 
     def _look_again(self, topic: str) -> None:
         for viewer in self._viewers.get(topic, ()):
             viewer.look_again()
-
-    def publish(self, batch: Batch) -> None:
-        for topic in (
-            topic_of_run(batch.run_id),
-            topic_of_conversation(batch.conversation_id),
-            topic_of_user(batch.user_id),
-        ):
-            for viewer in self._viewers.get(topic, ()):
-                viewer.put(batch)
 
 
 def batch_of(fence: Fence, stored: Sequence[StoredEvent]) -> Batch:

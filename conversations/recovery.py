@@ -40,9 +40,12 @@ class Held:
     cancels: dict[UUID, datetime]
 
 
+@transaction.atomic
 def renew(*, owner: str, run_ids: Collection[UUID]) -> Held:
-    """Makes the owner's leases last LEASE_S again. Two queries, whatever the number of runs."""
+    """Makes the owner's leases last LEASE_S again. Three queries, whatever the number of runs."""
     own = Run.objects.filter(pk__in=run_ids, owner=owner, status=Run.Status.RUNNING)
+    # In the order in which events are written: two that lock rows crosswise deadlock.
+    list(own.select_for_update().order_by("pk").values_list("pk"))
     own.update(lease_until=runs.lease_end())
     rows = list(own.values_list("pk", "attempt", "cancel_requested_at"))
     return Held(
@@ -51,11 +54,13 @@ def renew(*, owner: str, run_ids: Collection[UUID]) -> Held:
     )
 
 
-def release(*, owner: str) -> int:
-    """Gives back what a stopping owner did not end: any process may take it at once. How many runs."""
-    return Run.objects.filter(owner=owner, status=Run.Status.RUNNING).update(
-        status=Run.Status.QUEUED, owner="", lease_until=None
-    )
+@transaction.atomic
+def release(*, owner: str) -> list[UUID]:
+    """Gives back what a stopping owner did not end: any process may take it at once. The runs' ids."""
+    own = Run.objects.filter(owner=owner, status=Run.Status.RUNNING)
+    run_ids = list(own.select_for_update().order_by("pk").values_list("pk", flat=True))
+    own.filter(pk__in=run_ids).update(status=Run.Status.QUEUED, owner="", lease_until=None)
+    return run_ids
 
 
 def expire_all() -> int:
@@ -63,36 +68,41 @@ def expire_all() -> int:
     return Run.objects.filter(status=Run.Status.RUNNING).update(lease_until=None)
 
 
-def expired() -> list[UUID]:
+@transaction.atomic
+def requeue_expired(*, but: Collection[UUID]) -> list[UUID]:
+    """Puts the runs without a living owner back into the queue, at once; their ids, oldest first.
+
+    Not those that are to be ended instead: given up, or asked to stop.
+    """
+    lost = _expired(but).filter(cancel_requested_at=None, attempt__lt=MAX_ATTEMPTS).order_by("created_at")
+    # What another process looks at in this moment is its own.
+    run_ids = list(lost.select_for_update(skip_locked=True).values_list("pk", flat=True))
+    Run.objects.filter(pk__in=run_ids).update(status=Run.Status.QUEUED, owner="", lease_until=None)
+    return run_ids
+
+
+def expired(*, but: Collection[UUID]) -> list[UUID]:
     """Runs without a living owner, oldest first."""
-    return list(_expired().order_by("created_at").values_list("pk", flat=True))
-
-
-def _expired() -> RunQuerySet:
-    return Run.objects.filter(Q(lease_until__lt=Now()) | Q(lease_until=None), status=Run.Status.RUNNING)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Recovered:
-    """What became of a run whose owner was lost: to be executed anew, or ended by these events."""
-
-    is_queued: bool
-    ending: Batch | None = None
+    return list(_expired(but).order_by("created_at").values_list("pk", flat=True))
 
 
 @transaction.atomic
-def recover(*, run_id: UUID) -> Recovered | None:
-    """Takes a run from an owner that let its lease expire; None when the owner came back or another was faster."""
-    run = _expired().select_for_update(of=("self",)).filter(pk=run_id).first()
+def end_expired(*, run_id: UUID) -> Batch | None:
+    """Ends a run without a living owner that was asked to stop or is given up; None for any other."""
+    run = _expired(()).select_for_update(of=("self",)).filter(pk=run_id).first()
     if run is None:
         return None
     if run.cancel_requested_at is not None:
-        return Recovered(is_queued=False, ending=_batch(run, _cancelled(run)))
-    if run.attempt >= MAX_ATTEMPTS:
-        message = f"The server stopped {run.attempt} times while it worked on this request, which was then given up."
-        return Recovered(is_queued=False, ending=_batch(run, _failed(run, "interrupted", message)))
-    Run.objects.filter(pk=run.pk).update(status=Run.Status.QUEUED, owner="", lease_until=None)
-    return Recovered(is_queued=True)
+        return _batch(run, _cancelled(run))
+    if run.attempt < MAX_ATTEMPTS:
+        return None
+    message = f"The server stopped {run.attempt} times while it worked on this request, which was then given up."
+    return _batch(run, _failed(run, "interrupted", message))
+
+
+def _expired(but: Collection[UUID]) -> RunQuerySet:
+    over = Q(lease_until__lt=Now()) | Q(lease_until=None)
+    return Run.objects.filter(over, status=Run.Status.RUNNING).exclude(pk__in=but)
 
 
 # -- Stopping --------------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Which addresses are not Django's: sockets and the streaming API; and what its middleware would do for them."""
+"""Which addresses are not Django's: sockets, the streaming API, what machines ask; and what its middleware would do."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from django.conf import settings
 from django.http.request import split_domain_port, validate_host
 from django.urls import path, re_path
 
-from conversations import stream
+from conversations import health, stream
 from conversations.consumers import ConversationConsumer
 
 websocket_urlpatterns = [
@@ -25,8 +25,9 @@ def protocols(django: Any) -> ProtocolTypeRouter:
     """The ASGI application around Django's."""
 
     async def http(scope: Any, receive: Any, send: Any) -> None:
-        if stream.handles(scope["path"]):
-            await stream.application(scope, receive, _with_headers(send))
+        beside = next((part for part in (stream, health) if part.handles(scope["path"])), None)
+        if beside is not None:
+            await beside.application(scope, receive, _with_headers(send))
         else:
             await django(scope, receive, send)
 

@@ -18,7 +18,7 @@ from django.core.files import locks
 from django.db import connection, transaction
 from django.utils.module_loading import import_string
 
-from conversations import audit, jobs, recovery, runs, threads
+from conversations import audit, bus, jobs, recovery, runs, threads
 from conversations.execution import Executor
 from conversations.hub import StoredEvent, batch_of, hub, topic_of_executors
 from conversations.models import Conversation, Run
@@ -149,6 +149,7 @@ class EmbeddedRunner:
         self._loop = asyncio.get_running_loop()
         self._slots = asyncio.Semaphore(max_runs)
         self._tasks: dict[UUID, asyncio.Task[None]] = {}
+        self._is_stopping = False
         self.executor = Executor(engine=engine, enqueue=self.enqueue)
 
     def enqueue(self, run_id: UUID) -> None:
@@ -156,7 +157,7 @@ class EmbeddedRunner:
         self._loop.call_soon_threadsafe(self._spawn, run_id)
 
     def _spawn(self, run_id: UUID) -> None:
-        if run_id in self._tasks:
+        if run_id in self._tasks or self._is_stopping:
             return
         task = self._loop.create_task(self._run(run_id), name=f"turn-{run_id}")
         self._tasks[run_id] = task
@@ -173,8 +174,9 @@ class EmbeddedRunner:
 
     async def stop(self) -> None:
         """Stops every run where it is; the next start goes on with them."""
-        tasks = list(self._tasks.values())
+        self._is_stopping = True
         await self.executor.stop()
+        tasks = list(self._tasks.values())
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -212,6 +214,10 @@ async def start() -> None:
 
 async def _start() -> None:
     global current, _lock  # noqa: PLW0603  as above
+    if settings.DISTRIBUTED:
+        hub.open()
+        await bus.start()
+        return
     if current is not None:
         return
     _lock = _locked(settings.DATA_DIR / "runner.lock")
@@ -227,6 +233,10 @@ async def _start() -> None:
 async def stop() -> None:
     """Stops this process's runner; does nothing when it has none."""
     global current, _lock  # noqa: PLW0603  as above
+    if settings.DISTRIBUTED:
+        hub.close()
+        await bus.stop()
+        return
     if current is None:
         return
     runner, current = current, None

@@ -23,7 +23,7 @@ from django.core.handlers.asgi import ASGIRequest
 from django.http.request import split_domain_port, validate_host
 from django.shortcuts import resolve_url
 
-from conversations import audit, event_log, requests, runner, runs, sessions, threads, tokens
+from conversations import audit, event_log, metrics, requests, runner, runs, sessions, threads, tokens
 from conversations.hub import StoredEvent
 from conversations.models import Conversation, Run
 
@@ -272,9 +272,10 @@ def _after(scope: Scope) -> int:
 
 async def _stream(send: Send, run_id: UUID, *, after: int) -> None:
     await send({"type": "http.response.start", "status": 200, "headers": _SSE})
-    async for events in event_log.tail(run_id, after=after):
-        chunk = b"".join(_sse(run_id, stored) for stored in events) or _KEEP_ALIVE
-        await send({"type": "http.response.body", "body": chunk, "more_body": True})
+    with metrics.viewing("stream"):
+        async for events in event_log.tail(run_id, after=after):
+            chunk = b"".join(_sse(run_id, stored) for stored in events) or _KEEP_ALIVE
+            await send({"type": "http.response.body", "body": chunk, "more_body": True})
     await send({"type": "http.response.body", "body": b""})
 
 

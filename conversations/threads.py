@@ -2,17 +2,23 @@
 
 Not `sync_to_async`: outside a Django request it runs everything of a process in one thread, so that a long query of one
 run would hold up every viewer (notes: one global thread for background tasks and consumers).
+
+A connection is kept from call to call: giving it back to psycopg's pool costs as much as a short query, and opening
+SQLite's file anew more than that.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextvars
+import select
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
 from typing import Any, TypeVar
 
 from django.db import connections
+from django.db.backends.base.base import BaseDatabaseWrapper
 
 T = TypeVar("T")
 
@@ -21,6 +27,7 @@ class Threads:
     """A named pool. `await pool(function, *args)` runs the function in one of its threads."""
 
     def __init__(self, name: str, *, size: int) -> None:
+        self._size = size
         self._pool = ThreadPoolExecutor(size, thread_name_prefix=name)
 
     async def __call__(self, function: Callable[..., T], /, *args: Any) -> T:
@@ -28,17 +35,40 @@ class Threads:
         context = contextvars.copy_context()
         return await asyncio.get_running_loop().run_in_executor(self._pool, context.run, _clean, function, args)
 
+    def close_connections(self) -> None:
+        """Each thread gives back its connection, when nothing runs in the pool: before a database is dropped."""
+        together = Barrier(self._size)
+        for done in [self._pool.submit(_close, together) for _ in range(self._size)]:
+            done.result()
+
+
+def _close(together: Barrier) -> None:
+    # All at once: so no thread does it twice, and none not at all.
+    together.wait()
+    connections.close_all()
+
 
 def _clean(function: Callable[..., T], args: tuple[Any, ...]) -> T:
-    """Calls the function; a connection that an earlier call left broken is replaced first."""
+    """Calls the function; a connection that an earlier call or the server left broken is replaced first."""
     for connection in connections.all(initialized_only=True):
-        if connection.errors_occurred:
+        if connection.errors_occurred or (_has_heard(connection) and not connection.is_usable()):
             connection.close()
     return function(*args)
 
 
+def _has_heard(connection: BaseDatabaseWrapper) -> bool:
+    """Something came from the server although nothing was asked: mostly that it ends the connection. Microseconds."""
+    if connection.vendor != "postgresql" or connection.connection is None:
+        return False
+    socket = select.poll()
+    socket.register(connection.connection.fileno(), select.POLLIN)
+    return bool(socket.poll(0))
+
+
 #: Short reads and writes for viewers and the API.
 reading = Threads("opschat-read", size=4)
+#: Claims, leases and ends of runs: short, and never behind a crowd of viewers, or a lease would be lost to it.
+executing = Threads("opschat-execute", size=2)
 #: The tools' queries and the exports they fill; may take minutes.
 working = Threads("opschat-work", size=8)
 #: Understanding a request: milliseconds of Python each, but never on the event loop and never behind a long export.

@@ -19,6 +19,9 @@ urlpatterns = [
         chat.code_download,
         name="code-download",
     ),
+    # /runs/
+    path("runs/<uuid:run_id>/stop/", chat.stop_run, name="stop-run"),
+    path("runs/<uuid:run_id>/continue/", chat.continue_run, name="continue-run"),
     # /account/
     path("account/", account.account, name="account"),
     path("account/tokens/", account.create_token, name="create-token"),
@@ -27,6 +30,8 @@ urlpatterns = [
     path("account/sign-out-everywhere/", account.sign_out_everywhere, name="sign-out-everywhere"),
     # /pipeline/
     path("pipeline/runs/<uuid:run_id>", api.run_detail, name="run"),
+    path("pipeline/runs/<uuid:run_id>/cancel", api.run_cancel, name="run-cancel"),
+    path("pipeline/runs/<uuid:run_id>/resume", api.run_resume, name="run-resume"),
     # /exports/
     path("exports/<uuid:export_id>/", api.export_download, name="export"),
     path("exports/<uuid:export_id>/preview", api.export_preview, name="export-preview"),

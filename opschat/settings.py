@@ -209,7 +209,12 @@ def _postgres(url: str) -> dict[str, Any]:
         raise ImproperlyConfigured("DATABASE_URL is not postgres://user:password@host:port/name. Unset it for SQLite.")
     # Under ASGI each request has a thread of its own, which without a pool would connect anew.
     options = {"pool": {"min_size": 1, "max_size": 64, "timeout": 10}, "application_name": "opschat"}
-    return {**database, "OPTIONS": {**options, **database.get("OPTIONS", {})}}
+    return {
+        **database,
+        "OPTIONS": {**options, **database.get("OPTIONS", {})},
+        # A connection that a restart of PostgreSQL broke in the pool is replaced before it is used.
+        "CONN_HEALTH_CHECKS": True,
+    }
 
 
 _database_url = env.str("DATABASE_URL", default="").strip()
@@ -217,13 +222,18 @@ DATABASES = {"default": _postgres(_database_url) if _database_url else _SQLITE}
 
 #: `redis://host:port/0`: several processes serve and execute; see docs/operations.md.
 REDIS_URL = env.str("REDIS_URL", default="").strip()
-CHANNEL_LAYERS = {
-    "default": {"BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer", "CONFIG": {"hosts": [REDIS_URL]}}
-    if REDIS_URL
-    else {"BACKEND": "channels.layers.InMemoryChannelLayer"}
+# The layer between processes (conversations/bus.py). Not the default one, which Channels subscribes to for each socket.
+_BUS = {
+    "BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer",
+    "CONFIG": {"hosts": [{"address": REDIS_URL, "socket_connect_timeout": 2, "socket_timeout": 5}]},
 }
+CHANNEL_LAYERS = {"bus": _BUS} if REDIS_URL else {}
 #: Runs are executed by `manage.py worker` processes, not by the server's own.
 DISTRIBUTED = bool(_database_url and REDIS_URL)
+if DISTRIBUTED:
+    INSTALLED_APPS.append("procrastinate.contrib.django")
+    # Its task is registered by the worker (conversations/jobs.py).
+    PROCRASTINATE_AUTODISCOVER_MODULE_NAME = ""
 
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
@@ -334,6 +344,8 @@ LOGGING = {
         "inventory": {"level": "INFO"},
         # A line for each wrong password says nothing that the audit trail doesn't.
         "axes": {"level": "ERROR"},
+        # A traceback each second that Redis is away; the bus says it once.
+        "channels_redis": {"level": "CRITICAL", "propagate": False},
     },
 }
 
@@ -346,3 +358,18 @@ OPSCHAT_ENGINES = {
 OPSCHAT_ENGINE = env.str("OPSCHAT_ENGINE", default="embedded")
 #: Runs that one process executes at once; the others wait.
 OPSCHAT_MAX_RUNS = env.int("OPSCHAT_MAX_RUNS", default=32)
+
+_SHORTEST_METRICS_TOKEN = 20
+
+
+def _metrics_token() -> str:
+    """Empty: only tokens of staff users read /metrics."""
+    token: str = env.str("OPSCHAT_METRICS_TOKEN", default="").strip()
+    if token and (len(token) < _SHORTEST_METRICS_TOKEN or not token.isascii()):
+        raise ImproperlyConfigured(f"OPSCHAT_METRICS_TOKEN is not {_SHORTEST_METRICS_TOKEN} ASCII characters or more.")
+    return token
+
+
+OPSCHAT_METRICS_TOKEN = _metrics_token()
+#: Where `manage.py worker`, which has no pages, answers scrapes, on HOST and without a token; 0: nowhere.
+OPSCHAT_METRICS_PORT = env.int("OPSCHAT_METRICS_PORT", default=0)

@@ -2,19 +2,73 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
 
 import pytest
 from django.conf import settings
 from django.contrib.auth.hashers import make_password
 from django.contrib.auth.models import Permission, User
+from pytest_django.plugin import DjangoDbBlocker
 
 from conversations import runner
 from conversations.hub import hub
 from conversations.pipeline.tools import registry
 from conversations.runner import EmbeddedRunner
+from tests import databases
 from tests.engines import DictatedEngine, ToyTool
+from tests.environment import is_postgres
 from tests.people import PASSWORD
+
+#: How many of the collected tests are left to the run on SQLite.
+LEFT = pytest.StashKey[int]()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not is_postgres():
+        return
+    left = [item for item in items if not databases.needs_a_database(item)]
+    config.hook.pytest_deselected(items=left)
+    config.stash[LEFT] = len(left)
+    items[:] = [item for item in items if databases.needs_a_database(item)]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A process of pytest-xdist tells the first one, which prints it."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["left"] = session.config.stash.get(LEFT, 0)
+    elif session.exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED and session.config.stash.get(LEFT, 0):
+        session.exitstatus = pytest.ExitCode.OK
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    # Each process collects all.
+    node.config.stash[LEFT] = getattr(node, "workeroutput", {}).get("left", 0)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    n_run = sum(len(terminalreporter.getreports(kind)) for kind in ("passed", "failed", "xfailed", "skipped"))
+    left = config.stash.get(LEFT, 0)
+    terminalreporter.write_line(
+        f"{n_run} tests on PostgreSQL; {left}, whose outcome no database can change, run on SQLite alone."
+        if is_postgres()
+        else f"{n_run} tests on SQLite."
+    )
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    databases.begin_test(item)
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iterator[None]:
+    """Around pytest-django's: PostgreSQL drops no database to which a thread of a pool is still connected."""
+    yield
+    if is_postgres():
+        with django_db_blocker.unblock():
+            databases.end_connections()
 
 
 @pytest.fixture(scope="session")

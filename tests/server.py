@@ -14,19 +14,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
+from tests import databases
+from tests.databases import ROOT
 from tests.environment import without_settings
 from tests.people import PASSWORD
+from tests.ports import free_port
 
-ROOT = Path(__file__).resolve().parent.parent
+__all__ = ["ROOT", "Server", "accepts", "free_port", "running"]
+
 START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 30.0
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @dataclass(kw_only=True)
@@ -35,12 +32,22 @@ class Server:
 
     #: Database, exports and the log; kept over restarts.
     folder: Path
+    #: Begins with the sample data and the demo accounts; else with nothing, as the first start of all.
+    prepared: bool = True
     #: More variables of the environment.
     variables: Mapping[str, str] = field(default_factory=dict)
     #: What `serve --server` is given; None: nothing, so that the default serves.
     program: str | None = None
     port: int = field(default_factory=free_port)
     process: subprocess.Popen[bytes] | None = None
+
+    def __post_init__(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.variables = {**databases.begin(self.data, prepared=self.prepared), **self.variables}
+
+    @property
+    def data(self) -> Path:
+        return self.folder / "data"
 
     @property
     def url(self) -> str:
@@ -58,7 +65,7 @@ class Server:
         return {
             **without_settings(os.environ),
             "PYTHONUNBUFFERED": "1",
-            "OPSCHAT_DATA_DIR": str(self.folder / "data"),
+            "OPSCHAT_DATA_DIR": str(self.data),
             "OPSCHAT_DEMO_PASSWORD": PASSWORD,
             "PORT": str(self.port),
             **self.variables,
@@ -71,7 +78,7 @@ class Server:
 
     def start(self) -> Self:
         """Returns when it accepts connections. Raises AssertionError with the log when it does not come up."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        databases.check_it_may_start()
         with (self.folder / "server.log").open("ab") as log:
             self.process = subprocess.Popen(
                 self.command,
@@ -117,6 +124,9 @@ class Server:
             self.process.wait()
             self.process = None
 
+    def token_of(self, username: str) -> str:
+        return databases.token_of(self.data, username) or self.manage("create_token", username).strip()
+
     def manage(self, *arguments: str) -> str:
         """What a management command on the same data prints. Raises CalledProcessError."""
         return subprocess.run(
@@ -131,9 +141,9 @@ class Server:
 
 
 @contextmanager
-def running(folder: Path, *, program: str | None = None, **variables: str) -> Iterator[Server]:
+def running(folder: Path, *, program: str | None = None, prepared: bool = True, **variables: str) -> Iterator[Server]:
     """A started server that must stop cleanly at the end."""
-    server = Server(folder=folder, variables=variables, program=program)
+    server = Server(folder=folder, variables=variables, program=program, prepared=prepared)
     try:
         yield server.start()
         server.stop()

@@ -115,16 +115,11 @@ STAGES_STOPPED: list[tuple[str, str, list[str], list[str]]] = [
 ]
 
 
-@pytest.mark.parametrize(("stage", "text", "ran", "not_run"), STAGES_STOPPED)
+@pytest.mark.parametrize("case", STAGES_STOPPED, ids=[case[0] for case in STAGES_STOPPED])
 async def test_a_run_is_stopped_in_any_stage(
-    alice: User,
-    holding: EmbeddedRunner,
-    monkeypatch: pytest.MonkeyPatch,
-    stage: str,
-    text: str,
-    ran: list[str],
-    not_run: list[str],
+    alice: User, holding: EmbeddedRunner, monkeypatch: pytest.MonkeyPatch, case: tuple[str, str, list[str], list[str]]
 ) -> None:
+    stage, text, ran, not_run = case
     if stage == "E":
         monkeypatch.setitem(registry._tools, "toy.make", HeldTool())
     run = await submitted(alice, text)
@@ -213,6 +208,27 @@ async def test_a_run_that_ends_while_it_is_asked_to_stop_ends_once(alice: User, 
         assert terminal in (["complete"], ["cancelled"])
 
 
+class TalkativeTool(HeldTool):
+    """Tells how far it is after it was stopped, as a thread of it may."""
+
+    async def run(self, arguments: Any, context: ToolContext) -> ToolResult:
+        try:
+            return await super().run(arguments, context)
+        finally:
+            context.progress(50, "still here")
+
+
+async def test_nothing_follows_whatever_a_stopped_tool_tells(
+    alice: User, holding: EmbeddedRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(registry._tools, "toy.make", TalkativeTool())
+    run = await submitted(alice, "count 1")
+    await until(run, is_start_of("E"))
+    await cancelled(run, alice)
+    stored = await threads.reading(event_log.stored_after, run.pk, 0)
+    assert [s.event.type for s in stored][-2:] == ["stage_start", "cancelled"]
+
+
 async def test_a_stopped_export_leaves_no_file(alice: User, holding: EmbeddedRunner) -> None:
     run = await submitted(alice, "rows 1900000")
     await until(run, lambda event: event.type == "stage_progress")
@@ -237,6 +253,7 @@ async def test_a_stopped_run_is_gone_on_with_from_what_it_had_done(alice: User, 
     assert kinds[:4] == [("A", 0), ("B", 0), ("C", 0), ("E", 0)]
     assert [s.event.stage for s in events if isinstance(s.event, StageStart)] == ["A", "B", "E", "D"]
     # The file is the old run's: it was not made again.
+    assert done.response is not None
     (result,) = done.response["results"]
     export = await threads.reading(lambda: Export.objects.get(pk=result["export_id"]))
     assert export.run_id == old.pk

@@ -113,11 +113,25 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture(scope="module")
 def variables(server: Server) -> dict[str, str]:
-    """TOKEN, RUN and EXPORT, as somebody who has asked once has them."""
+    """TOKEN, RUN and EXPORT, as somebody who has asked once has them; RUNNING and STOPPED are other runs."""
     with api_of(server) as api:
         run = ask(api, "Export all assets as CSV")
+        others = [ask(api, "How many routers are there?")["run_id"] for _ in range(2)]
         token = api.headers["Authorization"].removeprefix("Bearer ")
-    return {"TOKEN": token, "RUN": run["run_id"], "EXPORT": run["response"]["results"][0]["export_id"]}
+    server.manage("shell", "-v", "0", "-c", LEFT.format(*others))
+    known = {"TOKEN": token, "RUN": run["run_id"], "EXPORT": run["response"]["results"][0]["export_id"]}
+    return {**known, "RUNNING": others[0], "STOPPED": others[1]}
+
+
+#: One that another process executes, for as long as the tests take, and one that was stopped.
+LEFT = """
+from datetime import timedelta
+from django.utils import timezone
+from conversations.models import Run
+later = timezone.now() + timedelta(hours=1)
+Run.objects.filter(pk="{}").update(status="running", owner="another", lease_until=later)
+Run.objects.filter(pk="{}").update(status="cancelled")
+"""
 
 
 def runnable(script: str, server: Server) -> str:

@@ -15,6 +15,7 @@ from django.conf import settings
 from django.contrib.auth.models import User
 
 from conversations import exports, runs, threads
+from conversations.event_log import LeaseLost
 from conversations.exports import CsvFile, guarded
 from conversations.models import AuditEntry, Export, ExportFile
 from conversations.pipeline.tools import Cell, Column, TableResult
@@ -183,6 +184,20 @@ async def test_a_failing_source_leaves_neither_file_nor_rows(alice: User, runnin
         await sink.store(result, source="tool", tool="t", query={}, title="", progress=lambda *_: None)
     assert stored_files() == before
     assert await threads.reading(ExportFile.objects.count) == 1
+
+
+async def test_who_has_lost_the_run_stores_no_export(alice: User, running: EmbeddedRunner) -> None:
+    await exported(alice)
+    row = await threads.reading(lambda: Export.objects.select_related("run").get())
+    before = stored_files()
+    # The run has ended: whoever still writes for it is too late.
+    sink = exports.RunExports(run=row.run, user=alice, fence=runs.fence_of(row.run), first_position=1)
+    columns = (Column(name="n", type="number"),)
+    result = TableResult(kind="rows", columns=columns, open_rows=lambda: iter([(1,)]), matched=1)
+    with pytest.raises(LeaseLost):
+        await sink.store(result, source="tool", tool="t", query={}, title="", progress=lambda *_: None)
+    assert stored_files() == before
+    assert await threads.reading(Export.objects.count) == 1
 
 
 @pytest.mark.parametrize("path", ["/exports/junk/", "/pipeline/runs/junk", "/pipeline/nope", "/nothing"])

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import unicodedata
 from collections.abc import Iterator, Sequence
 from html.parser import HTMLParser
 from pathlib import Path
@@ -39,6 +40,8 @@ EXTRA = [
     "x" * 3000,
 ]
 ALL = [*SENT, *EXTRA]
+#: Characters; longer ones are messages by themselves.
+LONG = 250
 
 #: Of an answer's text; the page's own elements are not in it.
 PROSE_TAGS = {
@@ -115,6 +118,20 @@ def test_the_list_is_whole() -> None:
 # -- As messages -----------------------------------------------------------------------------------------------------
 
 
+def messages(texts: Sequence[str]) -> list[str]:
+    """All of them: what is invisible, at an end or anywhere, alone; the others some in each message."""
+    alone = [t for t in texts if t != t.strip() or any(unicodedata.category(c)[0] == "C" for c in t) or len(t) > LONG]
+    others = [text for text in texts if text not in alone]
+    return [*alone, *("\n".join(others[n : n + 20]) for n in range(0, len(others), 20))]
+
+
+def test_each_is_in_a_message() -> None:
+    made = messages(ALL)
+    assert all(any(text in message for message in made) for text in ALL)
+    assert max(map(len, made)) <= runs.MAX_REQUEST
+    assert len(made) < 70
+
+
 @pytest.mark.django_db(transaction=True)
 async def test_each_is_taken_by_the_api_and_given_back_as_it_came(alice: User, running: EmbeddedRunner) -> None:
     token = f"Bearer {await token_of(alice)}"
@@ -123,11 +140,12 @@ async def test_each_is_taken_by_the_api_and_given_back_as_it_came(alice: User, r
         answer = await call("POST", "/pipeline", data={"request": text}, authorization=token)
         return answer.status, text, answer.json().get("request") if answer.status == 200 else answer.error["field"]
 
-    for start in range(0, len(STRINGS), 15):
-        for status, text, got in await asyncio.gather(*map(send, STRINGS[start : start + 15])):
+    sent = messages(STRINGS)
+    for start in range(0, len(sent), 15):
+        for status, text, got in await asyncio.gather(*map(send, sent[start : start + 15])):
             assert (status, got) == ((200, text) if text.strip() else (400, "request")), repr(text)
     stored = await threads.reading(lambda: sorted(Message.objects.filter(role="ask").values_list("text", flat=True)))
-    assert stored == sorted(SENT)
+    assert stored == sorted(text for text in sent if text.strip())
 
 
 def test_each_is_taken_by_the_form_and_shown_as_it_came(alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -135,31 +153,32 @@ def test_each_is_taken_by_the_form_and_shown_as_it_came(alice: User, monkeypatch
     there = runs.open_conversation(owner=alice)
     client = Client()
     client.force_login(alice)
-    for text in [*STRINGS, *EXTRA]:
+    sent = messages([*STRINGS, *EXTRA])
+    for text in sent:
         response = client.post(f"/conversations/{there.pk}/messages/", {"text": text}, headers={"HX-Request": "true"})
         assert response.status_code == (200 if text.strip() else 422), repr(text)
-    stored = list(Message.objects.filter(conversation=there, role="ask").values_list("text", flat=True))
-    assert stored == ALL
+    kept = [text for text in sent if text.strip()]
+    assert list(Message.objects.filter(conversation=there, role="ask").values_list("text", flat=True)) == kept
     page = Reader(client.get(f"/conversations/{there.pk}/?runs=2000").text)
     check_harmless(page)
-    assert page.texts(".said") == ALL
+    assert page.texts(".said") == kept
 
 
 # -- As titles -------------------------------------------------------------------------------------------------------
 
 
-def test_each_is_a_conversations_title(alice: User, client: Client) -> None:
+def test_it_is_a_conversations_title(alice: User, client: Client) -> None:
     made = []
-    for text in ALL:
+    for text in some(ALL):
         there = runs.open_conversation(owner=alice)
         runs.post_message(conversation=there, user=alice, text=text)
         made.append(there)
     for start in range(0, len(made), 50):
-        some = made[start : start + 50]
-        context = {"history": [Group(title="Today", conversations=some)]}
+        shown_here = made[start : start + 50]
+        context = {"history": [Group(title="Today", conversations=shown_here)]}
         sidebar = Reader(render_to_string("conversations/_history.html", context))
         check_harmless(sidebar)
-        assert sidebar.texts(".label") == [str(row) for row in some]
+        assert sidebar.texts(".label") == [str(row) for row in shown_here]
     client.force_login(alice)
     for there in [row for row in made if re.search(r"script|[\x00-\x1f\x7f-\x9f\u202e]", row.title)][::2]:
         page = Reader(client.get(f"/conversations/{there.pk}/").text)
@@ -222,7 +241,7 @@ def test_each_is_a_chip_and_an_unused_word(alice: User) -> None:
     assert reader.texts(".chip") == [f"name = {text}" for text in ALL]
 
 
-def test_each_is_an_error(alice: User) -> None:
+def test_it_is_an_error(alice: User) -> None:
     run = answered(alice, "", status=Run.Status.FAILED)
     for text in some(ALL):
         Run.objects.filter(pk=run.pk).update(error_code="x", error_message=text)
@@ -230,8 +249,8 @@ def test_each_is_an_error(alice: User) -> None:
 
 
 def some(texts: Sequence[str]) -> Iterator[str]:
-    """Those that could do harm in HTML, and every tenth of the others."""
-    return (text for n, text in enumerate(texts) if n % 10 == 0 or re.search(r"[<>\"'&\x00-\x1f\x7f-\x9f]", text))
+    """Those that could do harm in HTML or are of another script, and every tenth of the others."""
+    return (text for n, text in enumerate(texts) if n % 10 == 0 or re.search(r"[<&\x00-\x1f]|[^\x00-\x7e]", text))
 
 
 # -- Control characters ----------------------------------------------------------------------------------------------

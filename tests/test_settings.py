@@ -152,6 +152,46 @@ def test_a_server_that_others_reach_by_no_name_does_not_start(manage: Manage) ->
     assert "opschat.E005" in done.stderr
 
 
+def test_redis_without_postgres_is_refused(manage: Manage) -> None:
+    done = manage("check", REDIS_URL="redis://:its-password@127.0.0.1:1/0")
+    assert done.returncode == 1
+    assert "opschat.E006" in done.stderr
+    assert "Set DATABASE_URL" in done.stderr
+    assert "its-password" not in done.stderr
+
+
+def test_the_engine_for_benchmarks_is_refused_in_production(settings: Any) -> None:
+    settings.OPSCHAT_ENGINE = "paced"
+    assert checks.no_bench_engine_in_production() == []
+    settings.PRODUCTION = True
+    (error,) = checks.no_bench_engine_in_production()
+    assert error.id == "opschat.E007"
+
+
+def test_an_address_of_redis_that_is_none_is_refused(settings: Any) -> None:
+    settings.REDIS_URL = "127.0.0.1:6379"
+    (error,) = checks.redis_is_an_address()
+    assert error.id == "opschat.E008"
+    settings.REDIS_URL = "redis://127.0.0.1:6379/0"
+    assert checks.redis_is_an_address() == []
+
+
+def test_a_redis_that_can_not_be_reached_is_named_without_its_password(settings: Any) -> None:
+    settings.REDIS_URL = f"redis://:its-password@127.0.0.1:{free_port()}/0"
+    said = checks.trouble_with_redis()
+    assert said is not None
+    assert said.startswith("Redis can't be used: ")
+    assert "its-password" not in said
+
+
+def test_a_postgres_that_can_not_be_reached_is_said_in_words(manage: Manage) -> None:
+    done = manage("serve", DATABASE_URL=f"postgres://opschat:its-password@127.0.0.1:{free_port()}/opschat")
+    assert done.returncode == 1
+    assert "The database can't be used: connection failed: " in done.stderr
+    assert "its-password" not in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_production_speaks_https_only_and_says_so(manage: Manage) -> None:
     code = (
         "from django.test import Client\n"

@@ -11,11 +11,12 @@ import pytest
 from channels.testing import WebsocketCommunicator
 from django.contrib.auth.models import User
 
-from conversations import consumers, fragments, runner, runs, threads
-from conversations.hub import hub
-from conversations.models import Conversation, Run
+from conversations import consumers, event_log, fragments, runner, runs, threads
+from conversations.hub import hub, topic_of_run, topic_of_user
+from conversations.models import Conversation, Run, RunEvent
 from conversations.runner import EmbeddedRunner
 from tests.calls import cookie_of, socket
+from tests.test_runner import engine_of
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -73,8 +74,7 @@ async def test_what_is_written_arrives_before_the_end(alice: User, running: Embe
         while "Written before.</p>" not in seen:
             seen = await viewer.receive_from(timeout=5)
             assert "data-run-status" not in seen
-        engine: Any = running._engine
-        engine.go.set()
+        engine_of(running).go.set()
         frames = await frames_to_the_end(viewer, run)
     assert "After." in frames[-1]
 
@@ -102,6 +102,38 @@ async def test_a_page_that_missed_nothing_gets_nothing(alice: User, running: Emb
         following = await submitted(conversation, alice, "Two")
         frame = await viewer.receive_from(timeout=5)
         assert frame.startswith(f"<!--{following.pk}")
+
+
+async def test_a_page_that_shows_what_a_lost_attempt_wrote_is_drawn_anew(alice: User, running: EmbeddedRunner) -> None:
+    conversation = await conversation_of(alice)
+    run = await submitted(conversation, alice, "Lost words.\nwait\nAfter.")
+    async with watching(conversation, alice) as viewer:
+        seen = ""
+        while "Lost words.</p>" not in seen:
+            seen = await viewer.receive_from(timeout=5)
+    newest = await threads.reading(lambda: Run.objects.get(pk=run.pk).last_seq)
+    await threads.reading(lambda: RunEvent.objects.filter(run=run, type="token").delete())
+    async with watching(conversation, alice, f"{run.pk}:{newest}") as viewer:
+        frame = await viewer.receive_from(timeout=5)
+    assert frame.startswith(f"<!--{run.pk}:{newest}-->")
+    assert 'hx-swap-oob="morph"' in frame
+    assert "Lost words" not in frame
+
+
+async def test_a_run_that_ended_unseen_behind_a_newer_one_is_still_drawn(
+    alice: User, running: EmbeddedRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    conversation = await conversation_of(alice)
+    first = await submitted(conversation, alice, "wait\nOne")
+    async with watching(conversation, alice) as viewer:
+        assert "Dictated engine" in await viewer.receive_from(timeout=5)
+        monkeypatch.setattr(hub, "deliver", lambda _: None)
+        second = await submitted(conversation, alice, "Two")
+        engine_of(running).go.set()
+        async for _ in event_log.tail(second.pk, after=0):
+            hub.look_again(topic_of_run(second.pk))
+        hub.look_again(topic_of_user(alice.pk))
+        assert "One" in (await frames_to_the_end(viewer, first))[-1]
 
 
 async def test_two_viewers_see_the_same(alice: User, erin: User, running: EmbeddedRunner) -> None:
@@ -209,6 +241,20 @@ async def test_a_socket_that_fails_is_closed(
     await viewer.connect(timeout=5)
     await submitted(conversation, alice, "Hi")
     assert await viewer.receive_output(timeout=5) == {"type": "websocket.close", "code": 4500}
+
+
+async def test_a_stop_from_elsewhere_is_drawn_with_what_is_kept(alice: User, running: EmbeddedRunner) -> None:
+    conversation = await conversation_of(alice)
+    async with watching(conversation, alice) as viewer:
+        run = await submitted(conversation, alice, "Kept.\nwait\nNever said.")
+        seen = ""
+        while "Kept.</p>" not in seen:
+            seen = await viewer.receive_from(timeout=5)
+        await threads.reading(lambda: runner.cancel(run=run, user=alice))
+        end = (await frames_to_the_end(viewer, run))[-1]
+    assert 'data-run-status="cancelled"' in end
+    assert "Kept." in end
+    assert f'formaction="/runs/{run.pk}/continue/"' in end
 
 
 async def test_a_quiet_socket_beats_and_looks_at_the_rows(

@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import User
 
-from conversations import runner, threads, tokens
+from conversations import event_log, runner, threads, tokens
 from conversations.models import ApiToken, Conversation, Run, RunEvent
 from conversations.runner import EmbeddedRunner
 from tests.calls import Answer, ask, call, calling, cookie_of, parse_events, token_of
+from tests.test_runner import engine_of
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -51,7 +52,7 @@ async def test_events_arrive_while_the_run_goes_on(alice: User, running: Embedde
         while b"Before." not in seen:
             seen += (await caller.receive_output(timeout=5))["body"]
         assert b'"complete"' not in seen
-        running._engine.go.set()  # type: ignore[attr-defined]
+        engine_of(running).go.set()
         while b'"complete"' not in seen:
             seen += (await caller.receive_output(timeout=5))["body"]
     assert parse_events(seen)[-1]["message"] == "Before.\nAfter.\n"
@@ -81,7 +82,7 @@ async def test_closing_the_stream_does_not_stop_the_run(alice: User, running: Em
     async with calling("POST", "/pipeline/stream", body=body, authorization=f"Bearer {token}") as caller:
         await caller.receive_output()
         first = parse_events((await caller.receive_output(timeout=5))["body"])[0]
-    running._engine.go.set()  # type: ignore[attr-defined]
+    engine_of(running).go.set()
     rest = await call("GET", f"/pipeline/runs/{first['run_id']}/stream?after=1", authorization=f"Bearer {token}")
     assert rest.events[-1]["message"] == "Done.\n"
 
@@ -127,6 +128,47 @@ async def test_an_ended_stream_with_nothing_left_is_204(alice: User, running: Em
     sent = (await ask(alice, "Hi")).events
     path = f"/pipeline/runs/{sent[0]['run_id']}/stream?after={sent[-1]['id']}"
     assert (await call("GET", path, authorization=f"Bearer {await token_of(alice)}")).status == 204
+
+
+async def test_a_reader_goes_on_from_an_event_that_is_gone(alice: User, running: EmbeddedRunner) -> None:
+    token = await token_of(alice)
+    body = json.dumps({"request": "Lost.\nwait\nDone."}).encode()
+    async with calling("POST", "/pipeline/stream", body=body, authorization=f"Bearer {token}") as caller:
+        await caller.receive_output()
+        seen = b""
+        while b"Lost." not in seen:
+            seen += (await caller.receive_output(timeout=5))["body"]
+    last = parse_events(seen)[-1]
+    assert last["type"] == "token"
+    await threads.reading(lambda: RunEvent.objects.filter(run=last["run_id"], seq=last["id"]).delete())
+    engine_of(running).go.set()
+    path = f"/pipeline/runs/{last['run_id']}/stream"
+    rest = (await call("GET", path, last_event_id=str(last["id"]), authorization=f"Bearer {token}")).events
+    assert [e["id"] for e in rest] == list(range(last["id"] + 1, rest[-1]["id"] + 1))
+    late = (await call("GET", path, authorization=f"Bearer {token}")).events
+    assert last["id"] not in [e["id"] for e in late]
+    assert (late[-1]["message"], rest[-1]) == ("Lost.\nDone.\n", late[-1])
+
+
+async def test_a_quiet_stream_beats_and_one_beyond_the_end_ends(
+    alice: User, running: EmbeddedRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(event_log, "HEARTBEAT_S", 0.05)
+    token = await token_of(alice)
+    body = json.dumps({"request": "wait\nDone."}).encode()
+    async with calling("POST", "/pipeline/stream", body=body, authorization=f"Bearer {token}") as caller:
+        await caller.receive_output()
+        first = parse_events((await caller.receive_output(timeout=5))["body"])[0]
+    path = f"/pipeline/runs/{first['run_id']}/stream?after=9999"
+    async with calling("GET", path, authorization=f"Bearer {token}") as reader:
+        assert (await reader.receive_output(timeout=5))["status"] == 200
+        assert (await reader.receive_output(timeout=5))["body"] == b": keep-alive\n\n"
+        engine_of(running).go.set()
+        more = True
+        while more:
+            message = await reader.receive_output(timeout=5)
+            assert message["body"] in (b": keep-alive\n\n", b"")
+            more = message.get("more_body", False)
 
 
 @pytest.mark.parametrize("path", ["/pipeline", "/pipeline/stream"])

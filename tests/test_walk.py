@@ -30,7 +30,8 @@ from inventory.models import Asset
 from tests.answers import answered, exported
 from tests.calls import cookie_of, socket
 
-pytestmark = pytest.mark.django_db
+# Who is let in is asked of permissions and owners; that a database holds them, other tests show on both.
+pytestmark = [pytest.mark.django_db, pytest.mark.one_database]
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 SAFE = ("GET", "HEAD", "OPTIONS")
@@ -113,7 +114,12 @@ PLACES = {
     "conversation": Place(get=READERS),
     "messages": Place(post=OWNER, data="text=Hi"),
     "code-download": Place(get=READERS),
+    # Alice's run has succeeded: it can be neither stopped nor continued.
+    "stop-run": Place(post=OWNER),
+    "continue-run": Place(post={"alice": 409, "*": 404}),
     "run": Place(get=READERS),
+    "run-cancel": Place(post={"alice": 409, "*": 404}),
+    "run-resume": Place(post={"alice": 409, "*": 404}),
     "export": Place(get=READERS),
     "export-preview": Place(get=READERS),
     "account": Place(get=ANYBODY, is_for_browsers=True),

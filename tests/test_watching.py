@@ -191,7 +191,7 @@ async def test_revoking_its_token_ends_a_stream_at_once_and_the_run_goes_on(
     async with streaming(run, authorization=f"Bearer {text}") as reader:
         await changed(lambda: client.post(f"/account/tokens/{row.pk}/revoke/"))
         assert b'"complete"' not in await rest_of(reader)
-    engine: Any = running._engine
+    engine: Any = running.executor._engine
     async with watching(conversation, alice) as viewer:
         engine.go.set()
         assert "After." in (await frames_to_the_end(viewer, run))[-1]
@@ -240,7 +240,7 @@ async def test_a_stream_that_may_go_on_goes_on(
     async with streaming(run, authorization=f"Bearer {await token_of(alice)}") as reader:
         for _ in range(3):
             await looks.acquire()
-        engine: Any = running._engine
+        engine: Any = running.executor._engine
         engine.go.set()
         assert b'"complete"' in await rest_of(reader)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from conversations.fragments.blocks import CodeBlock, code_block
 from conversations.fragments.frames import article, frame, new_run_frame, sidebar_frame, snapshot_frame
 from conversations.fragments.page import THEMES, history, labels, page_context, start_tables
-from conversations.fragments.states import Mark, RunState
+from conversations.fragments.states import Mark, RunState, exports_shown
 
 __all__ = [
     "THEMES",
@@ -14,6 +14,7 @@ __all__ = [
     "RunState",
     "article",
     "code_block",
+    "exports_shown",
     "frame",
     "history",
     "labels",

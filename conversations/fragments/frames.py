@@ -18,7 +18,7 @@ from conversations.fragments import markdown
 from conversations.fragments.blocks import blocks_of
 from conversations.fragments.page import history
 from conversations.fragments.quantities import duration
-from conversations.fragments.states import Mark, RunState, StageState
+from conversations.fragments.states import RESUMABLE, Mark, RunState, StageState
 from conversations.fragments.understood import chips, unused_words
 from conversations.models import Conversation, Run
 
@@ -67,6 +67,8 @@ def _changed_stages(state: RunState, since: Mark) -> list[SafeString]:
     parts = [_stage(state, stage, oob="true") for stage in changed]
     if any(stage.status != since.stages[stage.letter].status for stage in changed):
         parts.append(_draw("summary", state, oob="true"))
+    if any(stage.is_reused for stage in changed):
+        parts.append(_draw("resumes", state, oob="true"))
     if changed:
         parts += [_draw("doing", state, oob="true"), _draw("bar", state, oob="true")]
     return parts
@@ -102,7 +104,8 @@ def _answer(state: RunState, *, oob: str = "") -> SafeString:
 
 
 def _draw(name: str, state: RunState, **context: Any) -> SafeString:
-    return render_to_string(f"conversations/_{name}.html", {"state": state, **_numbers(state), **context})
+    context = {"state": state, **_numbers(state), **_continuing(state), **context}
+    return render_to_string(f"conversations/_{name}.html", context)
 
 
 def _numbers(state: RunState) -> Mapping[str, Any]:
@@ -124,7 +127,18 @@ def _numbers(state: RunState) -> Mapping[str, Any]:
         "stage_number": place or min(done + 1, len(stages)),
         "failed_in": place,
         "percent": round(percent),
-        "is_open": state.status in (Run.Status.RUNNING, Run.Status.FAILED),
+        "is_open": state.status in (Run.Status.RUNNING, Run.Status.FAILED, Run.Status.CANCELLED),
+    }
+
+
+def _continuing(state: RunState) -> Mapping[str, Any]:
+    """Whether and from where another run can go on with this one, and what this one has of the run that it resumes."""
+    undone = next((s for s in state.stages.values() if s.status not in ("completed", "skipped")), None)
+    return {
+        # What may have happened must not happen twice: somebody has to look first.
+        "can_continue": state.status in RESUMABLE and not state.is_resumed and state.error_code != "outcome_unknown",
+        "continue_from": undone.name if undone else "",
+        "reused": [stage.name for stage in state.stages.values() if stage.is_reused],
     }
 
 

@@ -17,6 +17,9 @@ from conversations.models import Export, Message, Run, RunEvent, StageRun
 from conversations.pipeline import events
 from conversations.pipeline.events import STAGES, StageLetter
 
+#: What a run can go on from.
+RESUMABLE = (Run.Status.FAILED, Run.Status.CANCELLED)
+
 StageStatus = Literal["waiting", "running", "completed", "skipped", "failed", "stopped", "not_run"]
 
 
@@ -29,10 +32,19 @@ class StageState:
     percent: int | None = None
     started_at: datetime | None = None
     duration_ms: float | None = None
+    #: 2 and more: begun again after a crash.
+    attempt: int = 1
+    #: Code points of the answer before the stage began.
+    offset: int | None = None
 
     @property
     def name(self) -> str:
         return STAGES[self.letter]
+
+    @property
+    def is_reused(self) -> bool:
+        """The run that this one resumes has done it."""
+        return self.status == "completed" and self.message.startswith(events.REUSED)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +79,12 @@ class RunState:
     total_duration_ms: float | None = None
     error_code: str = ""
     error_message: str = ""
+    #: Somebody has asked to stop it, as far as the rows knew when they were read.
+    is_stopping: bool = False
+    #: The run that this one goes on with.
+    resumes: Run | None = None
+    #: Another run goes on with this one.
+    is_resumed: bool = False
     response: dict[str, Any] = field(default_factory=dict)
     #: By their id, in the order in which they were stored; known when the run has ended.
     exports: dict[str, Export] = field(default_factory=dict)
@@ -80,13 +98,17 @@ class RunState:
         A finished run is read from its rows, an unfinished one is replayed from its events.
         """
         rows = list(runs)
-        prefetch_related_objects(rows, "ask", "answer", "stages", "exports__files")
+        prefetch_related_objects(rows, "ask", "answer", "stages", "exports__files", "resumes")
+        prefetch_related_objects([run for run in rows if run.status in RESUMABLE], "resumed_by")
         open_ids = [run.pk for run in rows if not run.is_finished]
         log: dict[UUID, list[RunEvent]] = defaultdict(list)
         if open_ids:
             for row in RunEvent.objects.filter(run__in=open_ids).order_by("run", "seq"):
                 log[row.run_id].append(row)
-        return [cls._finished(run) if run.is_finished else cls._replayed(run, log[run.pk]) for run in rows]
+        shown = exports_shown([run for run in rows if run.is_finished])
+        return [
+            cls._finished(run, shown[run.pk]) if run.is_finished else cls._replayed(run, log[run.pk]) for run in rows
+        ]
 
     @classmethod
     def just_stored(cls, run: Run) -> Self:
@@ -105,12 +127,15 @@ class RunState:
             # A run that waits will be answered by the engine of this server.
             engine=run.engine or runner.engine().name,
             created_at=run.created_at,
+            is_stopping=run.cancel_requested_at is not None,
+            resumes=run.resumes,
         )
 
     @classmethod
-    def _finished(cls, run: Run) -> Self:
+    def _finished(cls, run: Run, exports: dict[str, Export]) -> Self:
         state = cls._blank(run)
-        state._take_rows(run)
+        state.is_resumed = run.status in RESUMABLE and bool(run.resumed_by.all())
+        state._take_rows(run, exports)
         return state
 
     @classmethod
@@ -118,6 +143,8 @@ class RunState:
         state = cls._blank(run)
         for row in log:
             state.apply(row.seq, events.from_dict(row.type, row.data), at=row.at)
+        # Above the newest row there may have been tokens of an attempt that was lost.
+        state.seq = max(state.seq, run.last_seq)
         if state.is_finished:
             # The run ended between the two queries.
             state.read_rows()
@@ -128,9 +155,9 @@ class RunState:
         run = (
             Run.objects.select_related("ask", "answer").prefetch_related("stages", "exports__files").get(pk=self.run_id)
         )
-        self._take_rows(run)
+        self._take_rows(run, exports_shown([run])[run.pk])
 
-    def _take_rows(self, run: Run) -> None:
+    def _take_rows(self, run: Run, exports: dict[str, Export]) -> None:
         self.answer = run.answer
         self.engine = run.engine or self.engine
         self.status = run.status
@@ -139,7 +166,7 @@ class RunState:
         self.total_duration_ms = run.total_duration_ms
         self.error_code, self.error_message = run.error_code, run.error_message
         self.response = run.response or {}
-        self.exports = {str(e.pk): e for e in sorted(run.exports.all(), key=lambda e: e.position) if not e.deleted_at}
+        self.exports = exports
         self.is_behind_rows = False
         latest = {row.stage: row for row in sorted(run.stages.all(), key=lambda row: row.attempt)}
         self.stages = {letter: self._ended_stage(letter, latest.get(letter)) for letter in STAGES}
@@ -148,9 +175,11 @@ class RunState:
         if row is None:
             return StageState(letter=letter, status="not_run")
         status: Any = row.status
-        if status == StageRun.Status.RUNNING:
+        if status not in ("completed", "skipped", "failed"):
             status = "failed" if self.status == Run.Status.FAILED else "stopped"
-        return StageState(letter=letter, status=status, message=row.message, duration_ms=row.duration_ms)
+        return StageState(
+            letter=letter, status=status, message=row.message, duration_ms=row.duration_ms, attempt=row.attempt
+        )
 
     @property
     def is_finished(self) -> bool:
@@ -188,14 +217,27 @@ class RunState:
 
     def _move_stage(self, event: events.StageStart | events.StageProgress | events.StageComplete, at: datetime) -> None:
         if isinstance(event, events.StageStart):
-            self.status = Run.Status.RUNNING
-            self.stages[event.stage] = StageState(
-                letter=event.stage, status="running", message=event.message, started_at=at
-            )
+            self._begin_stage(event, at)
         elif isinstance(event, events.StageProgress):
             self._change(event.stage, percent=event.percent, message=event.message)
         else:
             self._change(event.stage, status=event.status, duration_ms=event.duration_ms, message=event.message)
+
+    def _begin_stage(self, event: events.StageStart, at: datetime) -> None:
+        """What an attempt that was lost has written is taken back: the stage writes it again."""
+        self.status = Run.Status.RUNNING
+        offset = self.stages[event.stage].offset
+        if offset is None or event.attempt == 1:
+            offset = len(self.text)
+        self.text = self.text[:offset]
+        self.stages[event.stage] = StageState(
+            letter=event.stage,
+            status="running",
+            message=event.message,
+            started_at=at,
+            attempt=event.attempt,
+            offset=offset,
+        )
 
     def _change(self, letter: StageLetter, **values: Any) -> None:
         self.stages[letter] = replace(self.stages[letter], **values)
@@ -217,3 +259,24 @@ class RunState:
         }
         for letter, stage in self.stages.items():
             self._change(letter, status=unfinished.get(stage.status, stage.status))
+
+
+def exports_shown(runs: Sequence[Run]) -> dict[UUID, dict[str, Export]]:
+    """Run -> the exports of its answer by their id, in the order in which they were stored; deleted ones are left out.
+
+    A run that goes on with another names that one's exports in its answer: they take one query more for all runs.
+    """
+    found = {run.pk: {str(export.pk): export for export in run.exports.all()} for run in runs}
+    named = {run.pk: {span["export_id"] for span in run.answer.blocks} - found[run.pk].keys() for run in runs}
+    if wanted := set().union(*named.values()):
+        conversations = {run.conversation_id for run in runs}
+        others = Export.objects.filter(pk__in=wanted, run__conversation__in=conversations).prefetch_related("files")
+        for export in others:
+            for pk in (pk for pk, ids in named.items() if str(export.pk) in ids):
+                found[pk][str(export.pk)] = export
+    return {pk: _in_order(exports) for pk, exports in found.items()}
+
+
+def _in_order(exports: dict[str, Export]) -> dict[str, Export]:
+    rows = sorted(exports.values(), key=lambda export: (export.created_at, export.position))
+    return {str(row.pk): row for row in rows if not row.deleted_at}

@@ -124,6 +124,9 @@ Event = Start | StageStart | StageProgress | StageComplete | Token | ExportStore
 #: Exactly one of these ends a run.
 TERMINAL: frozenset[str] = frozenset({Complete.type, Failed.type, Cancelled.type})
 
+#: Of a stage that the resumed run has done: how its message begins.
+REUSED = "reused"
+
 #: Name -> class: every kind of the union above.
 KINDS: dict[str, type[Any]] = {kind.type: kind for kind in get_args(Event)}
 

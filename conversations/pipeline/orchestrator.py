@@ -25,6 +25,7 @@ from conversations.pipeline.engine import (
     ToolCall,
 )
 from conversations.pipeline.events import (
+    REUSED,
     STAGES,
     Cancelled,
     Complete,
@@ -309,7 +310,7 @@ class Orchestrator:
 
     def _tell_reused(self, letter: StageLetter, output: Json) -> None:
         """Each stage appears in each run: this one takes no time, since another run has done it."""
-        name, message = STAGES[letter], "reused from the run that this one goes on with"
+        name, message = STAGES[letter], f"{REUSED} from the run that this one goes on with"
         self.durations[letter] = 0
         self.journal.record(StageStart(stage=letter, name=name, message=message, attempt=1))
         ended = StageComplete(stage=letter, name=name, status="completed", duration_ms=0, message=message)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import uuid
+from contextlib import suppress
 from typing import Any
 from uuid import UUID
 
@@ -77,11 +78,43 @@ def messages(request: HttpRequest, conversation_id: UUID) -> HttpResponseBase:
         return _later(_refused(request, found, str(error), status=429), error)
 
 
+@require_POST
+def stop_run(request: HttpRequest, run_id: UUID) -> HttpResponse:
+    """Asks a run to stop; one that has ended meanwhile is what was wanted."""
+    run = _own_run(request, run_id)
+    with suppress(runs.AlreadyEnded):
+        runner.cancel(run=run, user=signed_in(request), origin=origin_of(request))
+    # The script needs no words: the end comes over the socket.
+    return HttpResponse(status=204) if "HX-Request" in request.headers else _to_answer(run)
+
+
+@require_POST
+def continue_run(request: HttpRequest, run_id: UUID) -> HttpResponseBase:
+    """Goes on with a failed or stopped run in a new one, which is answered as a message's is."""
+    run = _own_run(request, run_id)
+    try:
+        return _stored(request, runner.resume(run=run, user=signed_in(request), origin=origin_of(request)))
+    except runs.NotResumable as error:
+        return _refused(request, run.conversation, str(error), status=409)
+    except runs.TooManyRuns as error:
+        return _later(_refused(request, run.conversation, str(error), status=429), error)
+
+
+def _own_run(request: HttpRequest, run_id: UUID) -> Run:
+    own = Run.objects.owned_by(request.user).select_related("conversation__owner")
+    run: Run = get_object_or_404(own, pk=run_id)
+    return run
+
+
+def _to_answer(run: Run) -> HttpResponse:
+    return HttpResponseRedirect(f"{_address(run)}#message-{run.answer_id}")
+
+
 def _stored(request: HttpRequest, run: Run) -> HttpResponse:
     if "HX-Request" in request.headers:
         # As it was stored: the socket draws the rest, and two that draw from different points would write twice.
         return HttpResponse(fragments.new_run_frame(RunState.just_stored(run)))
-    return HttpResponseRedirect(f"{_address(run)}#message-{run.answer_id}")
+    return _to_answer(run)
 
 
 def _later(response: HttpResponse, error: runs.TooManyRuns) -> HttpResponse:
@@ -155,9 +188,8 @@ def code_download(request: HttpRequest, message_id: UUID, number: int, extension
     """A code block of an answer as a file."""
     answers = Message.objects.visible_to(request.user).filter(role=Message.Role.ANSWER).select_related("conversation")
     found = get_object_or_404(answers, pk=message_id)
-    run = get_object_or_404(Run.objects.prefetch_related("exports__files"), answer=found)
-    exports = {str(export.pk): export for export in run.exports.all()}
-    block = fragments.code_block(found, exports, number)
+    run = get_object_or_404(Run.objects.select_related("answer").prefetch_related("exports__files"), answer=found)
+    block = fragments.code_block(found, fragments.exports_shown([run])[run.pk], number)
     if block is None or block.extension != extension:
         raise Http404
     _opened(request, found.conversation, through="code")

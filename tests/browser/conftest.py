@@ -41,7 +41,14 @@ def browser_thread() -> Iterator[Executor]:
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """Started once for all browser tests, with the sample data and the demo accounts."""
-    with running(tmp_path_factory.mktemp("server")) as server:
+    with running(tmp_path_factory.mktemp("server"), DJANGO_SETTINGS_MODULE="tests.settings") as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def dictated_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Also started once; its answers are dictated by the requests."""
+    with running(tmp_path_factory.mktemp("dictated"), DJANGO_SETTINGS_MODULE="tests.settings_dictated") as server:
         yield server
 
 

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import PageOf
 from tests.browser.examination import check_accessible
-from tests.server import Server, running
+from tests.server import Server
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with running(tmp_path_factory.mktemp("dictated"), DJANGO_SETTINGS_MODULE="tests.settings_dictated") as server:
-        yield server
+def server(dictated_server: Server) -> Server:
+    return dictated_server
 
 
 def send(page: Page, text: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 
 import httpx
 import pytest
@@ -11,13 +10,12 @@ from playwright.sync_api import Locator, Page, Route, WebSocketRoute, expect
 
 from tests.browser.conftest import PageOf, sign_in
 from tests.people import PASSWORD
-from tests.server import Server, running
+from tests.server import Server
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with running(tmp_path_factory.mktemp("behaviour"), DJANGO_SETTINGS_MODULE="tests.settings_dictated") as server:
-        yield server
+def server(dictated_server: Server) -> Server:
+    return dictated_server
 
 
 def new_chat(page: Page) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -13,7 +12,7 @@ from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import PageOf
 from tests.browser.examination import PHONE, WIDE, check_fits
-from tests.server import Server, running
+from tests.server import Server
 
 STRINGS: list[str] = json.loads((Path(__file__).parents[1] / "data" / "blns.json").read_text(encoding="utf-8"))
 RUN = re.compile(r"<|on\w+=|javascript:|\bscript\b|alert\(", re.IGNORECASE)
@@ -25,14 +24,13 @@ ODD = [
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with running(tmp_path_factory.mktemp("hostile"), DJANGO_SETTINGS_MODULE="tests.settings_dictated") as server:
-        yield server
+def server(dictated_server: Server) -> Server:
+    return dictated_server
 
 
 def asked(server: Server, texts: list[str], session: str) -> str:
     """Sends each; the address of the conversation. The dictated engine says each back as its answer."""
-    headers = {"Authorization": f"Bearer {server.manage('create_token', 'alice').strip()}"}
+    headers = {"Authorization": f"Bearer {server.token_of('alice')}"}
     with httpx.Client(base_url=server.url, headers=headers, timeout=20) as api:
         answers = [api.post("/pipeline", json={"request": text, "session_id": session}).json() for text in texts]
     return f"/conversations/{answers[0]['conversation_id']}/?runs=1000"

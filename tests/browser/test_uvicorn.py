@@ -16,7 +16,9 @@ from tests.server import Server, running
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """In the place of the server that the other browser tests share."""
-    with running(tmp_path_factory.mktemp("uvicorn"), program="uvicorn") as server:
+    with running(
+        tmp_path_factory.mktemp("uvicorn"), program="uvicorn", DJANGO_SETTINGS_MODULE="tests.settings"
+    ) as server:
         yield server
 
 

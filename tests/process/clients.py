@@ -16,7 +16,7 @@ from tests.server import Server
 
 def api_of(server: Server, username: str = "alice") -> httpx.Client:
     """A script with a token."""
-    token = server.manage("create_token", username).strip()
+    token = server.token_of(username)
     return httpx.Client(base_url=server.url, headers={"Authorization": f"Bearer {token}"}, timeout=20)
 
 

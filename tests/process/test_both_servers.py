@@ -181,7 +181,9 @@ def test_it_stops_in_time_and_cleanly_with_sockets_streams_and_downloads_open(tm
 
 def test_without_uvicorn_the_command_says_how_to_get_it(tmp_path: Path) -> None:
     (tmp_path / "uvicorn.py").write_text("raise ImportError(\"No module named 'uvicorn'\")\n", encoding="utf-8")
-    server = Server(folder=tmp_path / "server", variables={"PYTHONPATH": str(tmp_path)}, program="uvicorn")
+    server = Server(
+        folder=tmp_path / "server", prepared=False, variables={"PYTHONPATH": str(tmp_path)}, program="uvicorn"
+    )
     refused = subprocess.run(
         server.command, cwd=ROOT, env=server.environment, capture_output=True, text=True, check=False, timeout=30
     )
@@ -192,7 +194,7 @@ def test_without_uvicorn_the_command_says_how_to_get_it(tmp_path: Path) -> None:
 
 
 def test_a_server_that_does_not_exist_is_refused_with_those_that_do(tmp_path: Path) -> None:
-    server = Server(folder=tmp_path / "server", program="apache")
+    server = Server(folder=tmp_path / "server", prepared=False, program="apache")
     refused = subprocess.run(
         [sys.executable, *server.command[1:]],
         cwd=ROOT, env=server.environment, capture_output=True, text=True, check=False, timeout=30,

@@ -34,7 +34,7 @@ def server(tmp_path: Path, program: str) -> Iterator[Server]:
 
 @pytest.fixture
 def empty_server(tmp_path: Path) -> Iterator[Server]:
-    with running(tmp_path / "server", DEMO="0") as server:
+    with running(tmp_path / "server", prepared=False, DEMO="0") as server:
         yield server
 
 
@@ -93,9 +93,6 @@ def test_a_crash_in_mid_run_ends_it_and_what_waited_as_interrupted(tmp_path: Pat
 def test_uvicorn_ends_open_streams_when_it_is_asked_to_stop(tmp_path: Path) -> None:
     settings = {"DJANGO_SETTINGS_MODULE": "tests.settings_dictated"}
     server = Server(folder=tmp_path / "server", variables=settings)
-    server.folder.mkdir()
-    server.manage("migrate", "-v0")
-    server.manage("seed_demo")
     command = ["-m", "uvicorn", "--port", str(server.port), "--log-level", "warning", "opschat.asgi:application"]
     process = subprocess.Popen([sys.executable, *command], cwd=ROOT, env=server.environment)
     try:
@@ -141,9 +138,6 @@ def test_a_taken_port_is_said_before_any_work(server: Server, tmp_path: Path) ->
 
 def test_runserver_executes_runs_and_stops_cleanly(tmp_path: Path) -> None:
     server = Server(folder=tmp_path / "server")
-    server.folder.mkdir()
-    server.manage("migrate", "-v0")
-    server.manage("seed_demo")
     process = subprocess.Popen(
         [sys.executable, "manage.py", "runserver", "--noreload", f"127.0.0.1:{server.port}"],
         cwd=ROOT, env=server.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
@@ -159,9 +153,6 @@ def test_runserver_executes_runs_and_stops_cleanly(tmp_path: Path) -> None:
 
 def test_uvicorn_and_daphne_start_and_stop_the_runner(tmp_path: Path) -> None:
     server = Server(folder=tmp_path / "server")
-    server.folder.mkdir()
-    server.manage("migrate", "-v0")
-    server.manage("seed_demo")
     for command in (
         ["-m", "uvicorn", "--port", str(server.port), "--log-level", "warning", "opschat.asgi:application"],
         ["-m", "daphne", "-p", str(server.port), "opschat.asgi:application"],
@@ -189,8 +180,7 @@ def answered(api: httpx.Client) -> dict[str, Any]:
 
 
 def test_an_import_may_come_before_the_first_start(tmp_path: Path) -> None:
-    server = Server(folder=tmp_path / "server")
-    server.folder.mkdir()
+    server = Server(folder=tmp_path / "server", prepared=False)
     server.manage("import_assets", str(DATA / "netbox-demo-devices.csv"))
     try:
         server.start()

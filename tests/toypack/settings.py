@@ -1,8 +1,8 @@
-"""opschat's settings and one app more: all that a tool pack needs."""
+"""The settings and one app more: all that a tool pack needs."""
 
 from __future__ import annotations
 
-from opschat.settings import *  # noqa: F403  settings are laid over settings
-from opschat.settings import INSTALLED_APPS as _APPS
+from tests.settings import *  # noqa: F403  settings are laid over settings
+from tests.settings import INSTALLED_APPS as _APPS
 
 INSTALLED_APPS = [*_APPS, "tests.toypack"]

@@ -4,7 +4,9 @@ import ipaddress
 import signal
 import socket
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from django.conf import settings
@@ -13,10 +15,11 @@ from django.core.checks import WARNING
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import connection
-from django.db.migrations.executor import MigrationExecutor
+from django.db.backends.utils import CursorWrapper
 from django.utils.module_loading import import_string
 
 from conversations import runner
+from conversations.checks import trouble_with_database, trouble_with_redis
 
 #: Bytes of the longest frame that a browser may send: the pages send none, their sockets only receive.
 _MAX_SOCKET_FRAME = 4096
@@ -27,6 +30,8 @@ _PING_EVERY_S = 20
 _PONG_WITHIN_S = 20
 #: Seconds that a stopping server leaves to what is still being sent; its open sockets and streams end at once.
 _CLOSE_WITHIN_S = 5
+#: Number of the lock under which a server prepares the database; any number, the same in all versions.
+_PREPARING = 7_316_031
 
 
 class Command(BaseCommand):
@@ -40,15 +45,24 @@ class Command(BaseCommand):
             self.check(include_deployment_checks=True, fail_level=WARNING)
         serve = _SERVERS[options["server"]]()
         _check_address(settings.HOST, settings.PORT)
-        if MigrationExecutor(connection).migration_plan(MigrationExecutor(connection).loader.graph.leaf_nodes()):
-            call_command("migrate", verbosity=0, interactive=False)
-        self._prepare_data()
+        self._prepare()
         self.stdout.write(f"\nopschat {settings.VERSION} serves on {_address()}\nOpen it in a browser; Ctrl+C stops.")
         self.stdout.flush()
         connection.close()
         serve(settings.HOST, settings.PORT)
         if runner.failure is not None:
             raise CommandError(str(runner.failure)) from runner.failure
+
+    def _prepare(self) -> None:
+        """Raises CommandError when the database can't be used."""
+        if trouble := trouble_with_database(migrated=False):
+            raise CommandError(trouble)
+        if trouble := trouble_with_redis():
+            self.stderr.write(f"{trouble} What other processes do is shown a second late until it can.")
+        with _one_at_a_time():
+            if trouble_with_database():
+                call_command("migrate", verbosity=0, interactive=False)
+            self._prepare_data()
 
     def _prepare_data(self) -> None:
         if settings.DEMO:
@@ -59,6 +73,29 @@ class Command(BaseCommand):
                 '  make manage ARGS="createsuperuser"\n'
                 '  make manage ARGS="import_assets FILE.csv"'
             )
+
+
+@contextmanager
+def _one_at_a_time() -> Iterator[None]:
+    """Of the servers that start on one PostgreSQL: they would make the same tables. SQLite has one server."""
+    if connection.vendor != "postgresql":
+        yield
+        return
+    with connection.cursor() as cursor:
+        # Asked again and again: who waits inside a query would hold up an index that is made concurrently.
+        while not _has_lock(cursor):
+            time.sleep(0.2)
+        try:
+            yield
+        finally:
+            cursor.execute("SELECT pg_advisory_unlock(%s)", [_PREPARING])
+
+
+def _has_lock(cursor: CursorWrapper) -> bool:
+    """Takes the lock when it is free; it is the connection's, and ends with it."""
+    cursor.execute("SELECT pg_try_advisory_lock(%s)", [_PREPARING])
+    (taken,) = cursor.fetchone()
+    return bool(taken)
 
 
 def _address() -> str:

@@ -27,13 +27,6 @@
     return wanted.map((run) => `${run.id.slice(4)}:${run.dataset.seq}`).join(",");
   };
 
-  htmx.createWebSocket = (url) => {
-    const seen = cursor();
-    const socket = new WebSocket(seen ? `${url}?cursor=${encodeURIComponent(seen)}` : url);
-    socket.binaryType = htmx.config.wsBinaryType;
-    return socket;
-  };
-
   const isStale = (message) => {
     const head = HEAD.exec(message);
     const run = head && byId(`run-${head[1]}`);
@@ -67,7 +60,7 @@
   });
 
   document.addEventListener("htmx:wsBeforeMessage", (event) => {
-    lastHeard = performance.now();
+    lastHeard = Date.now();
     if (closedFor) readmitted();
     if (isStale(event.detail.message)) event.preventDefault();
   });
@@ -85,15 +78,53 @@
   // -- Connection -----------------------------------------------------------------------------------------------------
 
   const CLOSED_FOR_GOOD = { 4401: "signed-out", 4404: "gone" };
-  const RETRIED_BY_HTMX = [1006, 1011, 1012, 1013];
-  let reconnect = null, isLive = false, hasBeenLive = false, lastHeard = 0, beats = false, bannerTimer = 0, closedFor = "";
-  let openedAt = 0, triedAt = 0;
+  // The server beats each 15 s: one that is silent for longer has gone without a word, or the way to it has.
+  const SILENT_MS = 40000, SILENT_AFTER_SLEEP_MS = 20000, CONNECTING_MS = 10000;
+  const FIRST_WAIT_MS = 400, LONGEST_WAIT_MS = 5000;
+  let socket = null, reopen = null, isLive = false, hasBeenLive = false, closedFor = "";
+  // By the clock on the wall: others stand still while the computer sleeps.
+  let lastHeard = 0, openedAt = 0, begunAt = 0, triedAt = 0;
+  let nTries = 0, retryTimer = 0, bannerTimer = 0;
+
+  // Retries are ours, in 24 days htmx's own: they go on beside a reconnect that was asked for, and close what it opened.
+  htmx.config.wsReconnectDelay = () => 2 ** 31 - 1;
+
+  htmx.createWebSocket = (url) => {
+    leave(socket);
+    clearTimeout(retryTimer);
+    const seen = cursor();
+    const made = new WebSocket(seen ? `${url}?cursor=${encodeURIComponent(seen)}` : url);
+    made.binaryType = htmx.config.wsBinaryType;
+    socket = made;
+    begunAt = Date.now();
+    return made;
+  };
+
+  // It may be half open: its end comes late and says nothing of the new one.
+  const leave = (old) => {
+    if (!old) return;
+    old.onopen = old.onclose = old.onerror = null;
+    old.close();
+  };
+
+  const reconnect = () => {
+    if (!reopen) return;
+    isLive = false;
+    showConnection();
+    reopen();
+  };
+
+  const retry = () => {
+    clearTimeout(retryTimer);
+    const longest = Math.min(FIRST_WAIT_MS * 2 ** nTries++, LONGEST_WAIT_MS);
+    retryTimer = setTimeout(reconnect, longest * (0.5 + Math.random() / 2));
+  };
 
   const showConnection = () => {
     const place = byId("connection");
     if (!place) return;
     place.dataset.state = isLive ? "live" : "lost";
-    place.querySelector("span").textContent = isLive ? "Live" : "Not live";
+    place.querySelector("span").textContent = isLive ? "Live" : hasBeenLive && !closedFor ? "Reconnecting" : "Not live";
     if (isLive || closedFor) {
       clearTimeout(bannerTimer);
       bannerTimer = 0;
@@ -106,44 +137,59 @@
 
   document.addEventListener("htmx:wsOpen", (event) => {
     isLive = hasBeenLive = true;
-    openedAt = lastHeard = performance.now();
-    reconnect = event.detail.socketWrapper.reconnect;
+    nTries = 0;
+    openedAt = lastHeard = Date.now();
+    reopen = event.detail.socketWrapper.reconnect;
     showConnection();
   });
 
   // A new password ends this browser's session for another, whose cookie comes a moment after: tried once. The signed-out
   // are let in and closed again at once.
   const mayHaveNewCookie = (code) => {
-    if (code !== 4401 || (triedAt && performance.now() - openedAt < 2000)) return false;
-    triedAt = performance.now();
+    if (code !== 4401 || (triedAt && Date.now() - openedAt < 2000)) return false;
+    triedAt = Date.now();
     return true;
   };
 
   document.addEventListener("htmx:wsClose", (event) => {
     isLive = false;
-    reconnect = event.detail.socketWrapper.reconnect;
+    reopen = event.detail.socketWrapper.reconnect;
     const { code } = event.detail.event;
     const isWorthATry = mayHaveNewCookie(code);
     // The handshake of that try is refused to somebody else who has signed in meanwhile.
     const isSomebodyElses = code === 1006 && triedAt > openedAt;
     closedFor = isWorthATry ? "" : isSomebodyElses ? "gone" : CLOSED_FOR_GOOD[code] ?? "";
     showConnection();
-    if (isWorthATry) setTimeout(() => { if (!isLive) reconnect(); }, 700);
+    if (isWorthATry) retryTimer = setTimeout(reconnect, 700);
     else if (closedFor) refuse(closedFor);
-    else if (!RETRIED_BY_HTMX.includes(code)) setTimeout(() => { if (!isLive) reconnect(); }, 1000 + Math.random() * 2000);
+    else retry();
   });
 
   // Signed in again in another tab: the first frame that comes takes the notice away.
-  document.addEventListener("visibilitychange", () => { if (closedFor && !document.hidden) reconnect?.(); });
-
-  document.addEventListener("click", (event) => {
-    if (event.target.closest("#reconnect")) reconnect?.();
+  document.addEventListener("visibilitychange", () => {
+    if (document.hidden) return;
+    if (closedFor) reconnect();
+    else look();
   });
 
-  document.addEventListener("htmx:wsBeforeMessage", (event) => { beats ||= event.detail.message.startsWith("<!--hb-->"); });
+  document.addEventListener("click", (event) => {
+    if (event.target.closest("#reconnect")) reconnect();
+  });
 
-  // A connection can be dead without having been closed: a server that beats is not silent for 40 s.
-  setInterval(() => { if (isLive && beats && performance.now() - lastHeard > 40000) reconnect?.(); }, 5000);
+  // A connection can be dead without having been closed.
+  let lookedAt = Date.now();
+  const look = () => {
+    const now = Date.now(), hasSlept = now - lookedAt > 10000;
+    lookedAt = now;
+    if (closedFor || !socket) return;
+    if (socket.readyState === WebSocket.CONNECTING && now - begunAt > CONNECTING_MS) reconnect();
+    else if (isLive && now - lastHeard > (hasSlept ? SILENT_AFTER_SLEEP_MS : SILENT_MS)) reconnect();
+    else if (hasSlept && !isLive) reconnect();
+  };
+  setInterval(look, 1000);
+
+  // What the browser says of the network is a reason to try, not to believe: this computer may be the server.
+  for (const name of ["online", "offline"]) addEventListener(name, () => { if (!closedFor) reconnect(); });
 
   // Without a socket the page asks for itself while something is under way.
   setInterval(() => {
@@ -161,7 +207,9 @@
     const stages = [...run.querySelectorAll(".stage")];
     const place = stages.findIndex((stage) => stage.dataset.status === "running");
     const name = place >= 0 ? stages[place].querySelector(".name").title : "";
-    const text = ENDINGS[run.dataset.runStatus] ?? (name && `Stage ${place + 1} of ${stages.length}, ${name}`);
+    let text = ENDINGS[run.dataset.runStatus] ?? (name && `Stage ${place + 1} of ${stages.length}, ${name}`);
+    const again = place >= 0 && stages[place].querySelector(".again")?.textContent;
+    if (again) text += `, ${again}`;
     if (text && said.get(run.id) !== text) { said.set(run.id, text); say(text); }
   };
 
@@ -205,6 +253,7 @@
   const changed = () => {
     // Other pages begin at their top, under their own title.
     if (!byId("connection")) return;
+    showStop();
     if (isAtEnd) toEnd();
     showJump();
     const title = byId("title");
@@ -227,7 +276,7 @@
     if (text) sessionStorage.setItem(draftKey(), text);
     else sessionStorage.removeItem(draftKey());
   };
-  const askButtons = () => document.querySelectorAll("#composer button, #starters button");
+  const askButtons = () => document.querySelectorAll("#composer .send, #starters button");
   let isSending = false, hasRenewed = false, tried = null;
 
   const newId = () => {
@@ -283,6 +332,7 @@
 
   document.addEventListener("keydown", (event) => {
     const box = event.target;
+    if (box.id === "message" && event.key === "Escape" && !event.isComposing && !document.querySelector(":popover-open")) pressStop();
     if (box.id !== "message" || event.key !== "Enter" || event.shiftKey || event.isComposing || event.keyCode === 229) return;
     event.preventDefault();
     if (box.value.trim() && !isSending) box.form.requestSubmit();
@@ -319,7 +369,7 @@
       if (box.value === sent) { box.value = ""; keepDraft(""); }
       form.elements.client_id.value = newId();
       tried = null;
-      if (closedFor) { readmitted(); reconnect?.(); }
+      if (closedFor) { readmitted(); reconnect(); }
       isAtEnd = true;
       changed();
     } else if (xhr.status === 403 && !hasRenewed) {
@@ -341,6 +391,86 @@
     box.value = event.submitter.value;
     if (!isSending) box.form.requestSubmit();
     box.value = typed;
+  });
+
+  // -- Stop and Continue ----------------------------------------------------------------------------------------------
+
+  // Ids of runs that this tab has asked to stop.
+  const stopping = new Set();
+  let stopTimer = 0;
+
+  const goingOn = () => runs().find((run) => run.dataset.status === "running") ?? runs().find(isUnfinished);
+  const isStopping = (run) => stopping.has(run.id) || run.hasAttribute("data-stopping");
+
+  // One button for whatever goes on: the composer is never drawn again, so that draft and focus stay.
+  const showStop = () => {
+    const button = byId("stop"), box = byId("message"), run = goingOn();
+    if (!button) return;
+    for (const asked of runs()) asked.toggleAttribute("data-stopping", isUnfinished(asked) && isStopping(asked));
+    if (!run) {
+      clearTimeout(stopTimer);
+      stopTimer = 0;
+      if (document.activeElement === button) box.focus();
+      button.hidden = true;
+      box.placeholder = byId("content").classList.contains("start") ? "Ask in plain words" : "Ask a follow-up";
+      return;
+    }
+    button.formAction = run.dataset.stop;
+    button.dataset.run = run.id;
+    button.ariaDisabled = String(isStopping(run));
+    button.querySelector("span").textContent = isStopping(run) ? "Stopping…" : "Stop";
+    // Most answers are there before one could press it.
+    if (button.hidden) stopTimer ||= setTimeout(() => { stopTimer = 0; revealStop(); }, 250);
+  };
+
+  const revealStop = () => {
+    if (!goingOn()) return;
+    byId("stop").hidden = false;
+    byId("message").placeholder = "Type the next message; it waits for this run";
+  };
+
+  const pressStop = () => {
+    const button = byId("stop");
+    if (!button || !goingOn()) return;
+    showStop();
+    act(button);
+  };
+
+  const runOf = (button) => byId(button.dataset.run) ?? button.closest(".answer")?.querySelector(".run");
+
+  const act = async (button) => {
+    const run = runOf(button), isStop = run && isUnfinished(run);
+    if (!run || button.ariaDisabled === "true") return;
+    takeBack();
+    if (isStop) { stopping.add(run.id); say("Stopping…"); showStop(); }
+    else button.ariaDisabled = "true";
+    const wrong = await send(button.formAction).catch(() => "undone");
+    if (isStop && wrong) { stopping.delete(run.id); run.removeAttribute("data-stopping"); }
+    if (!isStop && wrong) button.ariaDisabled = "false";
+    if (!isStop && !wrong) button.closest(".actions").hidden = true;
+    if (wrong && !isRefused()) refuse(wrong);
+    changed();
+  };
+
+  // Says what is wrong, if anything; words of the server's own are shown already then.
+  const send = async (address, isAgain = false) => {
+    const form = byId("actions");
+    const answer = await fetch(address, {
+      method: "POST", body: new URLSearchParams(new FormData(form)), headers: { "HX-Request": "true" }, redirect: "manual",
+    });
+    if (answer.status === 403 && !isAgain) return (await renew(byId("composer"))) || send(address, true);
+    if (answer.ok || answer.status === 409 || answer.status === 429) {
+      htmx.swap(byId("content"), await answer.text(), { swapStyle: "none" });
+      sayRefusal();
+      return answer.ok ? "" : "undone";
+    }
+    return { 401: "signed-out", 404: "gone" }[answer.status] ?? "undone";
+  };
+
+  document.addEventListener("submit", (event) => {
+    if (event.target.id !== "actions" || !event.submitter) return;
+    event.preventDefault();
+    act(event.submitter);
   });
 
   // -- Copying --------------------------------------------------------------------------------------------------------

@@ -1,0 +1,183 @@
+"""Makes a process stop exactly where a test wants it killed; installed by the engine, in processes of tests only.
+
+A line `hold A:N …` of a request keeps what the run's attempt A records from being stored once N steps have been, each
+in a transaction of its own; what the run does meanwhile stays in the memory of the process, to be lost with it.
+`hold A:N quietly` stores the last one and tells no viewer. `die A:N` ends the process in the midst of the transaction
+of number N + 1. A step is what is recorded in one turn of the event loop: the writer never stores a part of it, and all
+other places can be where a process dies.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import signal
+import socket
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+from conversations import event_log
+from conversations.event_log import EventWriter
+from conversations.execution import Executor
+from conversations.hub import Batch, hub
+from conversations.pipeline.events import TERMINAL
+from conversations.runs import Claim
+
+#: Name of the variable with the port that is told, by one datagram each, of runs that are held or have ended.
+TELL = "OPSCHAT_TEST_TELL"
+
+_LINE = re.compile(r"^(hold|die) ([0-9: ]+?)( quietly)?$", re.MULTILINE)
+
+
+@dataclass(kw_only=True)
+class _Stepped:
+    """An attempt whose entries are stored one by one, up to a number."""
+
+    run_id: UUID
+    attempt: int
+    until: int
+    quietly: bool
+    dies: bool
+    n_stored: int = 0
+    waiting: deque[list[Any]] = field(default_factory=deque)
+    #: What is recorded in this turn of the event loop.
+    turn: list[Any] | None = None
+    pump: asyncio.Task[None] | None = None
+
+    @classmethod
+    def of(cls, claim: Claim) -> _Stepped | None:
+        found = _LINE.search(claim.run.ask.text)
+        numbers = dict(pair.split(":") for pair in found[2].split()) if found else {}
+        until = numbers.get(str(claim.run.attempt))
+        if found is None or until is None:
+            return None
+        return cls(
+            run_id=claim.run.pk,
+            attempt=claim.run.attempt,
+            until=int(until),
+            quietly=found[3] is not None,
+            dies=found[1] == "die",
+        )
+
+    @property
+    def is_held(self) -> bool:
+        return self.n_stored >= self.until and not self.dies
+
+    @property
+    def is_last(self) -> bool:
+        return self.n_stored == self.until - 1
+
+    def tell(self, *, has_ended: bool = False) -> None:
+        told = {"run": str(self.run_id), "attempt": self.attempt, "n": self.n_stored, "has_ended": has_ended}
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as tells:
+            tells.sendto(json.dumps(told).encode(), ("127.0.0.1", int(os.environ[TELL])))
+
+
+#: Of this process.
+_stepped: dict[UUID, _Stepped] = {}
+#: Runs whose next transaction is this process's last; runs whose viewers are told nothing.
+_dying: set[UUID] = set()
+_silenced: set[UUID] = set()
+_is_installed = False
+
+
+def install() -> None:
+    """Once in a process."""
+    global _is_installed  # noqa: PLW0603  patches of a process are its state
+    if _is_installed:
+        return
+    _is_installed = True
+    _note_claims()
+    _step_entries()
+    _end_in_transactions()
+    _silence()
+
+
+def _note_claims() -> None:
+    finish = Executor._finish
+
+    async def noting(self: Executor, claim: Claim) -> None:
+        stepped = _Stepped.of(claim)
+        if stepped is not None:
+            _stepped[claim.run.pk] = stepped
+            if stepped.is_held:
+                stepped.tell()
+        try:
+            await finish(self, claim)
+        finally:
+            _stepped.pop(claim.run.pk, None)
+
+    setattr(Executor, "_finish", noting)  # noqa: B010  it is a patch
+
+
+def _step_entries() -> None:
+    add, flush = EventWriter._add, EventWriter.flush
+
+    async def pump(writer: EventWriter, stepped: _Stepped) -> None:
+        while stepped.waiting and not stepped.is_held:
+            await asyncio.sleep(0)
+            step = stepped.waiting[0]
+            if stepped.dies and stepped.n_stored == stepped.until:
+                _dying.add(stepped.run_id)
+            if stepped.quietly and stepped.is_last:
+                _silenced.add(stepped.run_id)
+            for entry in step:
+                add(writer, stepped.run_id, entry)
+            await flush(writer, stepped.run_id)
+            stepped.waiting.popleft()
+            stepped.n_stored += 1
+            has_ended = step[-1].event is not None and step[-1].event.type in TERMINAL
+            if stepped.is_held or has_ended:
+                stepped.tell(has_ended=has_ended)
+        if stepped.is_held:
+            # For ever, unless nothing waits: then all that was recorded is stored.
+            while stepped.waiting:
+                await asyncio.Event().wait()
+
+    def adding(self: EventWriter, run_id: UUID, entry: Any) -> None:
+        stepped = _stepped.get(run_id)
+        if stepped is None:
+            add(self, run_id, entry)
+            return
+        if (error := self._runs[run_id].error) is not None:
+            raise error
+        if stepped.turn is None:
+            stepped.turn = []
+            stepped.waiting.append(stepped.turn)
+            asyncio.get_running_loop().call_soon(setattr, stepped, "turn", None)
+        stepped.turn.append(entry)
+        if stepped.pump is None or stepped.pump.done():
+            stepped.pump = asyncio.get_running_loop().create_task(pump(self, stepped))
+
+    async def flushing(self: EventWriter, run_id: UUID) -> None:
+        stepped = _stepped.get(run_id)
+        if stepped is not None and stepped.pump is not None:
+            await asyncio.shield(stepped.pump)
+        await flush(self, run_id)
+
+    setattr(EventWriter, "_add", adding)  # noqa: B010  it is a patch
+    setattr(EventWriter, "flush", flushing)  # noqa: B010  it is a patch
+
+
+def _end_in_transactions() -> None:
+    store = event_log._store
+
+    def storing(work: list[Any]) -> None:
+        store(work)
+        if any(item.run.fence.run_id in _dying for item in work):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    setattr(event_log, "_store", storing)  # noqa: B010  it is a patch
+
+
+def _silence() -> None:
+    publish = hub.publish
+
+    def publishing(*batches: Batch) -> None:
+        publish(*(batch for batch in batches if batch.run_id not in _silenced))
+
+    setattr(hub, "publish", publishing)  # noqa: B010  it is a patch

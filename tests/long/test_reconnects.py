@@ -1,0 +1,61 @@
+"""Viewers that leave and come back at random, half of them without a word, over both transports."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+import httpx
+
+from tests.long.fates import Fate, all_over, begin_all, check_succeeded, undisturbed
+from tests.long.houses import House
+
+LASTING = "plan\nrows 600\nwords 200 every 25 ms"
+N_RUNS = 24
+#: In all three houses together, over both transports.
+N_RECONNECTS = 1000
+
+
+def reconnects(fates: list[Fate]) -> int:
+    """How often the viewers came back."""
+    by_kind = {"sse": 0, "ws": 0}
+    for viewer in (viewer for fate in fates for viewer in fate.viewers):
+        by_kind[viewer.kind] += viewer.n_connected - 1
+    print(f"reconnects: {by_kind}")
+    assert min(by_kind.values()) > N_RECONNECTS / 10
+    return sum(by_kind.values())
+
+
+async def disturbed(client: httpx.AsyncClient, house: House) -> None:
+    """Every viewer of every run leaves after 1 to 12 events, again and again."""
+    message = (await undisturbed(client, house, LASTING))["message"]
+    people = house.people
+    fates = await begin_all(
+        client, house, [LASTING] * N_RUNS, leaves=random.Random(house.folder.name), may_jump=False  # noqa: S311  for tests
+    )  # fmt: skip
+    assert len(people) >= N_RUNS
+    await all_over(fates)
+    for fate in fates:
+        await check_succeeded(client, house, fate, message=message, n_files=1)
+    assert reconnects(fates) > N_RECONNECTS / 3
+
+
+async def test_viewers_of_an_embedded_server_come_back_to_the_same_text(
+    embedded: House, client: httpx.AsyncClient
+) -> None:
+    await embedded.started(*embedded.webs)
+    await disturbed(client, embedded)
+
+
+async def test_viewers_come_back_to_any_web_server(many: Callable[..., House], client: httpx.AsyncClient) -> None:
+    house = many()
+    await house.started(house.add_worker(), house.add_web(), house.add_web(program="uvicorn"))
+    await disturbed(client, house)
+
+
+async def test_viewers_come_back_where_the_bus_loses_messages(
+    many: Callable[..., House], client: httpx.AsyncClient
+) -> None:
+    house = many(dropped=0.1)
+    await house.started(house.add_worker(), house.add_web(), house.add_web(program="uvicorn"))
+    await disturbed(client, house)
