@@ -1,8 +1,8 @@
 """The event log: rows first, then live. EventWriter stores and hands to the hub, `tail` follows one run.
 
 The row is the truth and a live batch is a hint: a viewer joins the hub first, then reads the rows after its cursor,
-then follows; whatever the hub did not bring is read from the rows. This module owns the fence, `last_seq` and the
-numbers of events.
+then follows; whatever the hub did not bring is read from the rows. This module and `commit` own the fence, `last_seq`
+and the numbers of events.
 """
 
 from __future__ import annotations
@@ -10,18 +10,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
-from datetime import datetime
+from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
-from django.db import transaction
 from django.utils import timezone
 
-from conversations import metrics, threads
-from conversations.hub import HEARTBEAT_S, Batch, Fence, Hub, StoredEvent, batch_of, hub, topic_of_run
+from conversations import commit, metrics, threads
+from conversations.commit import Entry, LeaseLost, Part, RowChange
+from conversations.hub import HEARTBEAT_S, Batch, Fence, Hub, StoredEvent, Subscription, batch_of, hub, topic_of_run
 from conversations.models import Run, RunEvent
 from conversations.pipeline import events
 from conversations.pipeline.events import TERMINAL, Event, Token
@@ -30,24 +29,11 @@ logger = logging.getLogger(__name__)
 
 #: Seconds between two group commits while events keep coming; the first of a quiet period goes at once.
 TICK_S = 0.03
-
-#: A change of rows that commits together with an event.
-RowChange = Callable[[], None]
-
-
-class LeaseLost(Exception):
-    """Another owner has the run now; nothing more may be written for it."""
+#: Seconds after which a viewer of a new run that was told nothing looks at the rows.
+_FIRST_LOOK_S = 0.25
 
 
 # -- EventWriter -----------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Entry:
-    #: None: only rows change.
-    event: Event | None
-    change: RowChange | None
-    at: datetime
 
 
 @dataclass(kw_only=True)
@@ -56,7 +42,9 @@ class _OpenRun:
 
     fence: Fence
     last_seq: int
-    pending: list[_Entry] = field(default_factory=list)
+    pending: list[Entry] = field(default_factory=list)
+    #: So many of the pending are being stored at the moment.
+    n_taken: int = 0
     #: Set when this run's events could not be stored.
     error: Exception | None = None
     stored: asyncio.Event = field(default_factory=asyncio.Event)
@@ -116,17 +104,28 @@ class EventWriter:
     def record(self, run_id: UUID, event: Event, change: RowChange | None = None) -> None:
         """Adds an event and the row change that shall commit with it. Never waits.
 
-        Raises LeaseLost, or the database's error, when earlier events of this run could not be stored.
+        Tokens that follow each other become one, as the contract allows within one tick. Raises LeaseLost, or the
+        database's error, when earlier events of this run could not be stored.
         """
-        self._add(run_id, _Entry(event=event, change=change, at=timezone.now()))
+        if isinstance(event, Token) and change is None and self._append(run_id, event):
+            return
+        self._add(run_id, Entry(event, change, timezone.now()))
         if event.type in TERMINAL:
             self._hurry.set()
 
     def change(self, run_id: UUID, change: RowChange) -> None:
         """Adds a row change that no event tells, in order with the events; otherwise as `record`."""
-        self._add(run_id, _Entry(event=None, change=change, at=timezone.now()))
+        self._add(run_id, Entry(None, change, timezone.now()))
 
-    def _add(self, run_id: UUID, entry: _Entry) -> None:
+    def _append(self, run_id: UUID, token: Token) -> bool:
+        """Adds the text to a token that waits to be stored; False when none does."""
+        run = self._runs[run_id]
+        if run.error is not None or len(run.pending) <= run.n_taken or run.pending[-1].pieces is None:
+            return False
+        run.pending[-1].pieces.append(token.text)
+        return True
+
+    def _add(self, run_id: UUID, entry: Entry) -> None:
         run = self._runs[run_id]
         if run.error is not None:
             raise run.error
@@ -155,119 +154,31 @@ class EventWriter:
                     await self._hurry.wait()
 
     async def _commit(self) -> None:
-        work = [_Work.of(run) for _, run in sorted(self._runs.items()) if run.pending and run.error is None]
-        if not work:
+        open_runs = [run for _, run in sorted(self._runs.items()) if run.pending and run.error is None]
+        if not open_runs:
             return
+        parts = [self._taken(run) for run in open_runs]
         began = time.perf_counter()
-        await threads.writing(_store_together, work)
-        metrics.observe_commit(time.perf_counter() - began, sum(len(item.rows) for item in work))
-        for item in work:
-            self._finish(item)
-        self._hub.publish(*(batch_of(item.run.fence, item.events) for item in work if not item.error and item.events))
+        await threads.writing(commit.store_together, parts)
+        metrics.observe_commit(time.perf_counter() - began, sum(len(part.rows) for part in parts))
+        for run, part in zip(open_runs, parts, strict=True):
+            self._finish(run, part)
+        self._hub.publish(*(batch_of(part.fence, part.events) for part in parts if not part.error and part.events))
 
-    def _finish(self, item: _Work) -> None:
-        run = item.run
-        del run.pending[: item.n_entries]
-        run.error = item.error
-        if item.error is None:
-            run.last_seq = item.last_seq
-        elif not isinstance(item.error, LeaseLost):
-            logger.error("Events of run %s could not be stored", run.fence.run_id, exc_info=item.error)
+    def _taken(self, run: _OpenRun) -> Part:
+        run.n_taken = len(run.pending)
+        return Part(fence=run.fence, last_seq=run.last_seq, entries=list(run.pending))
+
+    def _finish(self, run: _OpenRun, part: Part) -> None:
+        del run.pending[: run.n_taken]
+        run.n_taken = 0
+        run.error = run.error or part.error
+        if part.error is None:
+            run.last_seq = part.last_seq
+        elif not isinstance(part.error, LeaseLost):
+            logger.error("Events of run %s could not be stored", run.fence.run_id, exc_info=part.error)
         if not run.pending or run.error is not None:
             run.stored.set()
-
-
-@dataclass(kw_only=True)
-class _Work:
-    """One run's part of a group commit, handed to the writer's thread."""
-
-    run: _OpenRun
-    n_entries: int
-    events: list[StoredEvent]
-    rows: list[RunEvent]
-    changes: list[RowChange]
-    error: Exception | None = None
-
-    @property
-    def last_seq(self) -> int:
-        return self.events[-1].seq if self.events else self.run.last_seq
-
-    @classmethod
-    def of(cls, run: _OpenRun) -> _Work:
-        entries = list(run.pending)
-        stored: list[StoredEvent] = []
-        rows: list[RunEvent] = []
-        for seq, (event, at) in enumerate(_merged(entries), start=run.last_seq + 1):
-            stored.append(StoredEvent(seq=seq, event=event))
-            rows.append(RunEvent(run_id=run.fence.run_id, seq=seq, type=event.type, data=events.to_dict(event), at=at))
-        changes = [entry.change for entry in entries if entry.change is not None]
-        return cls(run=run, n_entries=len(entries), events=stored, rows=rows, changes=changes)
-
-
-def _merged(entries: Iterable[_Entry]) -> list[tuple[Event, datetime]]:
-    """Tokens that follow each other become one, as the contract allows within one tick."""
-    merged: list[tuple[Event, datetime]] = []
-    pieces: list[str] = []
-    for entry in entries:
-        if entry.event is None:
-            continue
-        if isinstance(entry.event, Token) and merged and isinstance(merged[-1][0], Token):
-            pieces.append(entry.event.text)
-            continue
-        _join(merged, pieces)
-        merged.append((entry.event, entry.at))
-    _join(merged, pieces)
-    return merged
-
-
-def _join(merged: list[tuple[Event, datetime]], pieces: list[str]) -> None:
-    if pieces and isinstance(token := merged[-1][0], Token):
-        merged[-1] = replace(token, text=token.text + "".join(pieces)), merged[-1][1]
-        pieces.clear()
-
-
-def _store_together(work: list[_Work]) -> None:
-    """One transaction for all; when it fails, one each, so that a run's bad row is its own trouble only."""
-    try:
-        with transaction.atomic():
-            _store(work)
-    except Exception:
-        for item in work:
-            _store_alone(item)
-
-
-def _store_alone(item: _Work) -> None:
-    item.error = None
-    try:
-        with transaction.atomic():
-            _store([item])
-    except Exception as error:
-        item.error = error
-
-
-def _store(work: list[_Work]) -> None:
-    rows: list[RunEvent] = []
-    for item in work:
-        fence = item.run.fence
-        alive = Run.objects.filter(
-            pk=fence.run_id, owner=fence.owner, attempt=fence.attempt, status=Run.Status.RUNNING
-        ).update(last_seq=item.last_seq)
-        if not alive:
-            item.error = LeaseLost(str(fence.run_id))
-            continue
-        rows += item.rows
-        for change in item.changes:
-            change()
-    RunEvent.objects.bulk_create(rows)
-
-
-def hold(fence: Fence) -> None:
-    """In a transaction: keeps the run its owner's until the commit. Raises LeaseLost when it isn't any more."""
-    own = Run.objects.select_for_update(of=("self",)).filter(
-        pk=fence.run_id, owner=fence.owner, attempt=fence.attempt, status=Run.Status.RUNNING
-    )
-    if own.first() is None:
-        raise LeaseLost(str(fence.run_id))
 
 
 # -- Reading ---------------------------------------------------------------------------------------------------------
@@ -279,51 +190,80 @@ def stored_after(run_id: UUID, after: int) -> list[StoredEvent]:
     return [StoredEvent(seq=seq, event=events.from_dict(kind, data)) for seq, kind, data in rows]
 
 
-async def catch_up(run_id: UUID, cursor: int, batch: Batch | None) -> list[StoredEvent]:
-    """What comes after the cursor: from the batch when it fits, else from the rows."""
-    if batch is not None:
-        fresh = [stored for stored in batch.events if stored.seq > cursor]
-        if not fresh or fresh[0].seq == cursor + 1:
-            return fresh
-    return await threads.reading(stored_after, run_id, cursor)
+async def catch_up(run_id: UUID, cursor: int, batches: Sequence[Batch]) -> list[StoredEvent]:
+    """What comes after the cursor: from the run's batches when they bring it without a gap, else from the rows."""
+    fresh = _following(cursor, batches)
+    return await threads.reading(stored_after, run_id, cursor) if fresh is None else fresh
 
 
-async def tail(run_id: UUID, *, after: int) -> AsyncIterator[list[StoredEvent]]:
+def _following(cursor: int, batches: Sequence[Batch]) -> list[StoredEvent] | None:
+    """None: there is a gap, or there are no batches to tell."""
+    fresh: list[StoredEvent] = []
+    for batch in batches:
+        for stored in batch.events:
+            if stored.seq <= cursor:
+                continue
+            if stored.seq != cursor + 1:
+                return None
+            cursor = stored.seq
+            fresh.append(stored)
+    return fresh if batches else None
+
+
+async def tail(run_id: UUID, *, after: int, is_new: bool = False) -> AsyncIterator[list[StoredEvent]]:
     """A run's events after a number, then live, up to its terminal event; an empty list each HEARTBEAT_S of silence.
 
+    `is_new`: a moment ago nothing beyond `after` was stored; the rows are read only if soon nothing was told.
     Ends at once, with nothing, when the run has ended and `after` is its last event or beyond; ends too when the
     server stops.
     """
     with hub.subscribe(topic_of_run(run_id)) as viewer:
         cursor = after
-        # Asked before the rows are read: a run that ends in between has its last events among them.
-        has_ended = await threads.reading(_has_ended, run_id)
-        batch: Batch | None = None
-        fresh = await catch_up(run_id, cursor, None)
-        if not fresh and has_ended:
-            return
+        batches = await _soon(viewer) if is_new else []
         while True:
+            fresh, is_over = await _look(run_id, cursor, batches)
             if fresh:
                 cursor = fresh[-1].seq
-            yield fresh
-            if batch is not None:
-                metrics.observe_lag(time.time() - batch.committed_at)
-            if (fresh and fresh[-1].is_terminal) or hub.is_closed:
+            # Without batches the rows were asked: silence is told, what came twice is not.
+            if fresh or not (batches or is_over):
+                yield fresh
+            if batches:
+                metrics.observe_lag(time.time() - batches[0].committed_at)
+            if is_over or hub.is_closed:
                 return
-            batch = await viewer.next(timeout_s=HEARTBEAT_S)
-            if viewer.lagged:
-                viewer.lagged, batch = False, None
-            # A cursor beyond the end would otherwise wait for ever.
-            has_ended = batch is None and await threads.reading(_has_ended, run_id)
-            fresh = await catch_up(run_id, cursor, batch)
-            if has_ended and not fresh:
-                return
+            batches = await _told(viewer, HEARTBEAT_S)
 
 
-def _has_ended(run_id: UUID) -> bool:
-    return not Run.objects.unfinished().filter(pk=run_id).exists()
+async def _soon(viewer: Subscription) -> list[Batch]:
+    """What was committed before the viewer joined was told to nobody: the next batch shows the gap, or silence does."""
+    return await _told(viewer, _FIRST_LOOK_S)
 
 
-def as_wire(run_id: UUID, stored: StoredEvent) -> dict[str, Any]:
-    """The event as the HTTP contract shows it."""
-    return {"type": stored.event.type, "run_id": str(run_id), **events.to_dict(stored.event)}
+async def _told(viewer: Subscription, timeout_s: float) -> list[Batch]:
+    """All batches that wait, or none: then the rows have to be looked at."""
+    batch = await viewer.next(timeout_s=timeout_s)
+    batches = [] if batch is None else [batch, *viewer.rest()]
+    if viewer.lagged:
+        viewer.lagged, batches = False, []
+    return batches
+
+
+async def _look(run_id: UUID, cursor: int, batches: Sequence[Batch]) -> tuple[list[StoredEvent], bool]:
+    """What comes after the cursor, and whether nothing comes after that."""
+    fresh = _following(cursor, batches)
+    if fresh is None:
+        return await threads.reading(_look_at_rows, run_id, cursor)
+    return fresh, bool(fresh) and fresh[-1].is_terminal
+
+
+def _look_at_rows(run_id: UUID, cursor: int) -> tuple[list[StoredEvent], bool]:
+    fresh = stored_after(run_id, cursor)
+    if fresh or Run.objects.unfinished().filter(pk=run_id).exists():
+        return fresh, bool(fresh) and fresh[-1].is_terminal
+    # It may have ended between the two queries. A cursor beyond the end would otherwise wait for ever.
+    return stored_after(run_id, cursor), True
+
+
+def as_wire(run_id: UUID, stored: StoredEvent) -> str:
+    """The event as the HTTP contract shows it: JSON. Every kind of event has fields."""
+    return f'{{"type":"{stored.event.type}","run_id":"{run_id}",{stored.fields[1:]}'

@@ -19,7 +19,8 @@ from django.db import DatabaseError
 from django.utils import timezone
 
 from conversations import exports, metrics, recovery, runs, threads
-from conversations.event_log import EventWriter, LeaseLost
+from conversations.commit import LeaseLost
+from conversations.event_log import EventWriter
 from conversations.exports import RunExports
 from conversations.hub import batch_of, hub, topic_of_executors
 from conversations.journal import RunJournal

@@ -24,7 +24,7 @@ from django.db import transaction
 from django.urls import reverse
 from django.utils import timezone
 
-from conversations import audit, event_log, threads
+from conversations import audit, commit, threads
 from conversations.hub import Fence
 from conversations.models import Export, ExportFile, Run, RunEvent
 from conversations.pipeline.events import ExportStored
@@ -178,12 +178,13 @@ class RunExports:
         progress(100, f"wrote {file.n_rows:,} rows")
         return export
 
+    @threads.write_turn()
     @transaction.atomic
     def _save_rows(self, export: Export, file: CsvFile, path: str) -> None:
         export.n_rows = file.n_rows
         export.n_guarded = file.n_guarded
         export.preview = file.first_rows
-        event_log.hold(self._fence)
+        commit.hold(self._fence)
         export.save(force_insert=True)
         ExportFile.objects.create(export=export, format="csv", path=path, sha256=file.sha256, n_bytes=file.n_bytes)
         audit.record(

@@ -6,16 +6,17 @@ Between processes a relay carries them, see `bus`; a process that is alone has n
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections import deque
 from collections.abc import KeysView, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from typing import Protocol
 from uuid import UUID
 
-from conversations.pipeline.events import TERMINAL, Event
+from conversations.pipeline.events import TERMINAL, Event, to_dict
 
 #: Seconds of silence after which a viewer is told that the connection lives, and looks at the rows again.
 HEARTBEAT_S = 15.0
@@ -23,6 +24,8 @@ HEARTBEAT_S = 15.0
 _MAX_WAITING = 256
 #: How the topics of `topics_of` begin.
 _TOPICS_OF_RUNS = ("run.", "conversation.", "user.")
+
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +36,11 @@ class StoredEvent:
     @property
     def is_terminal(self) -> bool:
         return self.event.type in TERMINAL
+
+    @cached_property
+    def fields(self) -> str:
+        """The event's fields as JSON, encoded once for all who are sent them."""
+        return _encode(to_dict(self.event))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,6 +107,12 @@ class Subscription:
                 async with asyncio.timeout(timeout_s):
                     await self._arrived.wait()
         return self._waiting.popleft() if self._waiting else None
+
+    def rest(self) -> list[Batch]:
+        """All that waits now, in order: who has been given a batch sends what came since with it."""
+        waiting = list(self._waiting)
+        self._waiting.clear()
+        return waiting
 
 
 def topic_of_run(run_id: UUID) -> str:

@@ -1,15 +1,15 @@
-"""The journal of a run: what each event changes in Message, Run and StageRun, in one transaction with it."""
+"""The journal of a run: what each of its events changes in Message, Run and StageRun, in one transaction with it."""
 
 from __future__ import annotations
 
 from typing import Any
-from uuid import UUID
 
 from django.utils import timezone
 
-from conversations.event_log import EventWriter, RowChange
+from conversations.commit import Changes, RowChange
+from conversations.event_log import EventWriter
 from conversations.hub import Fence
-from conversations.models import Message, Run, StageRun
+from conversations.models import Run, StageRun
 from conversations.pipeline.earlier import Earlier
 from conversations.pipeline.events import (
     Cancelled,
@@ -21,6 +21,8 @@ from conversations.pipeline.events import (
     StageStart,
 )
 
+Json = dict[str, Any]
+
 
 class RunJournal:
     """The orchestrator's journal of one claimed run: events to the writer, each with the rows it changes."""
@@ -29,41 +31,38 @@ class RunJournal:
         self._writer = writer
         self._fence = fence
         self._earlier = earlier
+        #: Where exports stand in the answer, from stage D's output.
+        self._blocks: list[Any] = (earlier.output_of("D") or {}).get("blocks", [])
 
-    def record(
-        self, event: Event, *, stage_input: dict[str, Any] | None = None, stage_output: dict[str, Any] | None = None
-    ) -> None:
+    def record(self, event: Event, *, stage_input: Json | None = None, stage_output: Json | None = None) -> None:
         change = self._change(event, stage_input or {}, stage_output or {})
         self._writer.record(self._fence.run_id, event, change)
 
-    def note(self, stage: StageLetter, output: dict[str, Any]) -> None:
-        run_id, attempt, kept = self._fence.run_id, self._earlier.next_attempt(stage), dict(output)
-        self._writer.change(run_id, lambda: _note(run_id, stage, attempt, kept))
+    def note(self, stage: StageLetter, output: Json) -> None:
+        attempt, kept = self._earlier.next_attempt(stage), dict(output)
+        self._writer.change(self._fence.run_id, lambda rows: rows.change_stage(stage, attempt, output=kept))
 
     async def flush(self) -> None:
         await self._writer.flush(self._fence.run_id)
 
-    def _change(self, event: Event, stage_input: dict[str, Any], stage_output: dict[str, Any]) -> RowChange | None:
-        run_id = self._fence.run_id
+    def _change(self, event: Event, stage_input: Json, stage_output: Json) -> RowChange | None:
         if isinstance(event, StageStart):
-            return lambda: _start_stage(run_id, event, stage_input)
+            return lambda rows: _begin_stage(rows, event, stage_input)
         if isinstance(event, StageComplete):
+            if event.stage == "D":
+                self._blocks = stage_output.get("blocks", [])
             attempt = self._earlier.next_attempt(event.stage)
-            return lambda: end_stage(run_id, event, attempt, stage_output)
-        if isinstance(event, Complete):
-            return lambda: _succeed(run_id, event)
-        if isinstance(event, Failed):
-            return lambda: fail(run_id, event)
-        if isinstance(event, Cancelled):
-            return lambda: cancel(run_id, event)
+            return lambda rows: end_stage(rows, event, attempt, stage_output)
+        if isinstance(event, Complete | Failed | Cancelled):
+            blocks = self._blocks if isinstance(event, Complete) else []
+            return lambda rows: end_run(rows, event, blocks=blocks)
         return None
 
 
-def _start_stage(run_id: UUID, event: StageStart, stage_input: dict[str, Any]) -> None:
-    StageRun.objects.create(
-        run_id=run_id,
-        stage=event.stage,
-        attempt=event.attempt,
+def _begin_stage(rows: Changes, event: StageStart, stage_input: Json) -> None:
+    rows.begin_stage(
+        event.stage,
+        event.attempt,
         status=StageRun.Status.RUNNING,
         input=stage_input,
         message=event.message,
@@ -71,41 +70,34 @@ def _start_stage(run_id: UUID, event: StageStart, stage_input: dict[str, Any]) -
     )
 
 
-def _note(run_id: UUID, stage: str, attempt: int, output: dict[str, Any]) -> None:
-    StageRun.objects.filter(run=run_id, stage=stage, attempt=attempt).update(output=output)
-
-
-def end_stage(run_id: UUID, event: StageComplete, attempt: int, output: dict[str, Any]) -> None:
+def end_stage(rows: Changes, event: StageComplete, attempt: int, output: Json) -> None:
     """Ends the stage run, or makes a skipped one, which never started."""
-    values = {
-        "status": event.status,
-        "output": output,
-        "message": event.message,
-        "duration_ms": event.duration_ms,
-    }
-    if not StageRun.objects.filter(run=run_id, stage=event.stage, attempt=attempt).update(**values):
-        StageRun.objects.create(run_id=run_id, stage=event.stage, attempt=attempt, started_at=timezone.now(), **values)
-
-
-def _succeed(run_id: UUID, event: Complete) -> None:
-    stages = StageRun.objects.filter(run=run_id, stage="D").order_by("-attempt").values_list("output", flat=True)
-    blocks = stages[0].get("blocks", [])
-    _end(run_id, event, blocks=blocks, status=Run.Status.SUCCEEDED, response=event.response)
-
-
-def fail(run_id: UUID, event: Failed) -> None:
-    code, message = event.error["code"][:40], event.error["message"]
-    _end(run_id, event, status=Run.Status.FAILED, error_code=code, error_message=message)
-
-
-def cancel(run_id: UUID, event: Cancelled) -> None:
-    """The stage that it stopped in told no end."""
-    StageRun.objects.filter(run=run_id, status=StageRun.Status.RUNNING).update(status=StageRun.Status.STOPPED)
-    _end(run_id, event, status=Run.Status.CANCELLED)
-
-
-def _end(run_id: UUID, event: Complete | Failed | Cancelled, *, blocks: list[Any] | None = None, **values: Any) -> None:
-    Message.objects.filter(answered_run=run_id).update(text=event.message, blocks=blocks or [])
-    Run.objects.filter(pk=run_id).update(
-        **values, lease_until=None, finished_at=timezone.now(), total_duration_ms=event.total_duration_ms
+    if event.status == "skipped":
+        rows.begin_stage(event.stage, attempt, started_at=timezone.now())
+    rows.change_stage(
+        event.stage,
+        attempt,
+        status=event.status,
+        output=output,
+        message=event.message,
+        duration_ms=event.duration_ms,
     )
+
+
+def end_run(rows: Changes, event: Complete | Failed | Cancelled, *, blocks: list[Any]) -> None:
+    """`blocks`: where exports stand in the answer."""
+    rows.answer.update(text=event.message, blocks=blocks)
+    rows.run.update(
+        lease_until=None, finished_at=timezone.now(), total_duration_ms=event.total_duration_ms, **_ending(event)
+    )
+    # The stage that it stopped in told no end.
+    rows.stops_stages = isinstance(event, Cancelled)
+
+
+def _ending(event: Complete | Failed | Cancelled) -> Json:
+    if isinstance(event, Complete):
+        return {"status": Run.Status.SUCCEEDED, "response": event.response}
+    if isinstance(event, Failed):
+        code, message = event.error["code"][:40], event.error["message"]
+        return {"status": Run.Status.FAILED, "error_code": code, "error_message": message}
+    return {"status": Run.Status.CANCELLED}

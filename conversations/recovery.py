@@ -13,7 +13,8 @@ from django.db.models import Q
 from django.db.models.functions import Now
 from django.utils import timezone
 
-from conversations import audit, journal, runs
+from conversations import audit, journal, runs, threads
+from conversations.commit import Changes
 from conversations.hub import Batch, StoredEvent, batch_of
 from conversations.models import Run, RunEvent, StageRun
 from conversations.models.chat import RunQuerySet
@@ -40,6 +41,7 @@ class Held:
     cancels: dict[UUID, datetime]
 
 
+@threads.write_turn()
 @transaction.atomic
 def renew(*, owner: str, run_ids: Collection[UUID]) -> Held:
     """Makes the owner's leases last LEASE_S again. Three queries, whatever the number of runs."""
@@ -54,6 +56,7 @@ def renew(*, owner: str, run_ids: Collection[UUID]) -> Held:
     )
 
 
+@threads.write_turn()
 @transaction.atomic
 def release(*, owner: str) -> list[UUID]:
     """Gives back what a stopping owner did not end: any process may take it at once. The runs' ids."""
@@ -68,6 +71,7 @@ def expire_all() -> int:
     return Run.objects.filter(status=Run.Status.RUNNING).update(lease_until=None)
 
 
+@threads.write_turn()
 @transaction.atomic
 def requeue_expired(*, but: Collection[UUID]) -> list[UUID]:
     """Puts the runs without a living owner back into the queue, at once; their ids, oldest first.
@@ -86,6 +90,7 @@ def expired(*, but: Collection[UUID]) -> list[UUID]:
     return list(_expired(but).order_by("created_at").values_list("pk", flat=True))
 
 
+@threads.write_turn()
 @transaction.atomic
 def end_expired(*, run_id: UUID) -> Batch | None:
     """Ends a run without a living owner that was asked to stop or is given up; None for any other."""
@@ -108,6 +113,7 @@ def _expired(but: Collection[UUID]) -> RunQuerySet:
 # -- Stopping --------------------------------------------------------------------------------------------------------
 
 
+@threads.write_turn()
 @transaction.atomic
 def request_cancel(*, run: Run, user: Caller, origin: audit.Origin | None) -> Batch | None:
     """Asks for the run's end. A waiting run ends here and now, by the batch; of a running one its owner is to be told.
@@ -138,13 +144,16 @@ def _cancelled(run: Run) -> list[StoredEvent]:
         ran=ran,
         not_run=sorted(rest, key=lambda letter: newest.get(letter) == StageRun.Status.SKIPPED),
     )
-    journal.cancel(run.pk, event)
+    changes = Changes()
+    journal.end_run(changes, event, blocks=[])
+    changes.write(run.pk)
     return _append(run, [event], now)
 
 
 # -- Ending without its task -----------------------------------------------------------------------------------------
 
 
+@threads.write_turn()
 @transaction.atomic
 def abandon(*, run: Run, code: str, message: str) -> list[StoredEvent]:
     """Ends a run in `failed` whose own events could not be stored; its last events.
@@ -159,18 +168,20 @@ def abandon(*, run: Run, code: str, message: str) -> list[StoredEvent]:
 
 def _failed(run: Run, code: str, message: str) -> list[StoredEvent]:
     now = timezone.now()
+    changes = Changes()
     ending: list[StageComplete] = []
     open_stage = StageRun.objects.filter(run=run, status=StageRun.Status.RUNNING).order_by("-started_at").first()
     if open_stage is not None:
         ending.append(_failed_stage(open_stage, now, message))
-        journal.end_stage(run.pk, ending[0], open_stage.attempt, open_stage.output)
+        journal.end_stage(changes, ending[0], open_stage.attempt, open_stage.output)
     failed = Failed(
         error={"code": code, "message": message},
         stage=ending[0].stage if ending else None,
         message=_text_so_far(run),
         total_duration_ms=_milliseconds(now - run.created_at),
     )
-    journal.fail(run.pk, failed)
+    journal.end_run(changes, failed, blocks=[])
+    changes.write(run.pk)
     return _append(run, [*ending, failed], now)
 
 

@@ -29,6 +29,7 @@ logger = logging.getLogger(__name__)
 # -- Submitting ------------------------------------------------------------------------------------------------------
 
 
+@threads.write_turn()
 @transaction.atomic
 def submit(
     *,
@@ -59,6 +60,7 @@ def submit(
     return run
 
 
+@threads.write_turn()
 @transaction.atomic
 def resume(*, run: Run, user: AbstractBaseUser, origin: audit.Origin | None = None) -> Run:
     """A new run that goes on with a failed or cancelled one: its ask stands again at the end of the conversation.
@@ -100,8 +102,10 @@ def cancel(*, run: Run, user: AbstractBaseUser, origin: audit.Origin | None = No
 
 def _known(user: AbstractBaseUser, idempotency_key: str | None) -> Run | None:
     """The run that this key made before. Raises runs.TooManyRuns when there is none and no room for another."""
-    # One submit of a user at a time: what is counted and looked up here stays true until the commit.
-    get_user_model().objects.select_for_update().get(pk=user.pk)
+    # One submit of a user at a time: what is counted and looked up here stays true until the commit. SQLite has one
+    # writer at a time, and we are it.
+    if connection.features.has_select_for_update:
+        get_user_model().objects.select_for_update().get(pk=user.pk)
     if idempotency_key is not None:
         run: Run | None = Run.objects.filter(user=user.pk, idempotency_key=idempotency_key).first()
         if run is not None:

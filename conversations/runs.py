@@ -17,6 +17,7 @@ from django.db.models.expressions import CombinedExpression
 from django.db.models.functions import Coalesce, Now
 from django.utils import timezone
 
+from conversations import threads
 from conversations.hub import Fence
 from conversations.models import Conversation, Message, Run, RunEvent, StageRun
 from conversations.models.chat import RunQuerySet
@@ -118,18 +119,16 @@ def post_message(
 ) -> Run:
     """Stores the ask, the place of its answer, a queued run and its first event."""
     now = timezone.now()
-    # Locks the conversation, so that two posts at once get two places.
-    Conversation.objects.filter(pk=conversation.pk).update(n_messages=F("n_messages") + 2, updated_at=now)
-    conversation.refresh_from_db()
-    position = conversation.n_messages - 1
-    if not conversation.title:
-        conversation.title = _title(text)
-        conversation.save(update_fields=["title"])
-    ask = Message.objects.create(
-        conversation=conversation, position=position, role=Message.Role.ASK, text=text, created_at=now
-    )
-    answer = Message.objects.create(
-        conversation=conversation, position=position + 1, role=Message.Role.ANSWER, created_at=now
+    # Locked, so that two posts at once get two places.
+    conversation = Conversation.objects.select_for_update().get(pk=conversation.pk)
+    position = conversation.n_messages + 1
+    conversation.n_messages += 2
+    conversation.title = conversation.title or _title(text)
+    conversation.updated_at = now
+    conversation.save(update_fields=["n_messages", "title", "updated_at"])
+    ask, answer = Message.objects.bulk_create(
+        Message(conversation=conversation, position=position + n, role=role, text=said, created_at=now)
+        for n, (role, said) in enumerate(((Message.Role.ASK, text), (Message.Role.ANSWER, "")))
     )
     run = Run.objects.create(
         conversation=conversation,
@@ -169,6 +168,7 @@ class Claim:
     earlier: Earlier
 
 
+@threads.write_turn()
 @transaction.atomic
 def claim(*, run_id: UUID, owner: str, engine: str) -> Claim | None:
     """Takes a queued run by one conditional UPDATE; None when another has it or an earlier one of its conversation
@@ -216,6 +216,8 @@ def _forget_lost(run: Run) -> None:
 
 def earlier_of(run: Run) -> Earlier:
     """What earlier attempts of the run have done, and before them the run that it resumes, but for its answer."""
+    if run.attempt == 1 and run.resumes_id is None:
+        return Earlier()
     rows = list(StageRun.objects.filter(run=run).order_by("attempt"))
     records = {row.stage: _record(row, is_own=True) for row in rows}
     if run.resumes_id is not None:

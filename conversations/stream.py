@@ -141,15 +141,19 @@ def _header(scope: Scope, name: bytes) -> str:
 
 
 async def _ask(scope: Scope, receive: Receive, send: Send) -> None:
-    user = await threads.reading(_user_of_token, _header(scope, b"authorization"))
-    if user is None:
-        raise ApiError(
-            401, "not_authenticated", "Send a valid token: Authorization: Bearer <token>.", www_authenticate="Bearer"
-        )
+    token = tokens.bearer(_header(scope, b"authorization"))
+    if token is None or not tokens.is_formed(token):
+        raise _unknown_token()
     body = await _body(scope, receive)
-    run = await threads.reading(_submit, user, scope, body)
-    work = _stream(send, run.pk, after=0) if scope["path"] == "/pipeline/stream" else _answer(send, run.pk)
-    await _until_gone(receive, work, _until_refused(scope, user, run))
+    # One thread, one way there: what waits in line with a hundred others waits once.
+    run = await threads.reading(_submit, token, scope, body)
+    work = _stream_new(send, run) if scope["path"] == "/pipeline/stream" else _answer(send, run)
+    await _until_gone(receive, work, _until_refused(scope, run.user_id, run.pk))
+
+
+def _unknown_token() -> ApiError:
+    message = "Send a valid token: Authorization: Bearer <token>."
+    return ApiError(401, "not_authenticated", message, www_authenticate="Bearer")
 
 
 def _user_of_token(authorization: str) -> AbstractBaseUser | None:
@@ -175,7 +179,11 @@ async def _body(scope: Scope, receive: Receive) -> bytes:
     return bytes(body)
 
 
-def _submit(user: AbstractBaseUser, scope: Scope, body: bytes) -> Run:
+def _submit(token: str, scope: Scope, body: bytes) -> Run:
+    found = tokens.find(token)
+    if found is None:
+        raise _unknown_token()
+    user = found.user
     try:
         ask = requests.parse(body, idempotency_key=_header(scope, b"idempotency-key") or None)
         return runner.submit(
@@ -202,10 +210,17 @@ def _conversation(user: AbstractBaseUser, conversation_id: UUID | None) -> Conve
     return found
 
 
-async def _answer(send: Send, run_id: UUID) -> None:
-    async for _ in event_log.tail(run_id, after=0):
+async def _stream_new(send: Send, run: Run) -> None:
+    """The run's first event is known without asking; a run that the idempotency key made before may be further."""
+    await _begin(send)
+    await _send_events(send, _sse(run.pk, StoredEvent(seq=1, event=runs.start_event(run))))
+    await _stream(send, run.pk, after=1, is_new=run.last_seq == 1)
+
+
+async def _answer(send: Send, run: Run) -> None:
+    async for _ in event_log.tail(run.pk, after=1, is_new=run.last_seq == 1):
         pass
-    await _send_json(send, 200, await threads.reading(_summary, run_id))
+    await _send_json(send, 200, await threads.reading(_summary, run.pk))
 
 
 def _summary(run_id: UUID) -> dict[str, Any]:
@@ -228,7 +243,8 @@ async def _follow(scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": 204, "headers": _NO_STORE})
         await send({"type": "http.response.body"})
         return
-    await _until_gone(receive, _stream(send, run.pk, after=after), _until_refused(scope, user, run))
+    await _begin(send)
+    await _until_gone(receive, _stream(send, run.pk, after=after), _until_refused(scope, user.pk, run.pk))
 
 
 def _visible_run(user: AbstractBaseUser | AnonymousUser, scope: Scope) -> Run | None:
@@ -270,18 +286,24 @@ def _after(scope: Scope) -> int:
     return int(text)
 
 
-async def _stream(send: Send, run_id: UUID, *, after: int) -> None:
+async def _begin(send: Send) -> None:
     await send({"type": "http.response.start", "status": 200, "headers": _SSE})
+
+
+async def _stream(send: Send, run_id: UUID, *, after: int, is_new: bool = False) -> None:
+    """What comes after the event of that number, to the end, of an answer that has begun."""
     with metrics.viewing("stream"):
-        async for events in event_log.tail(run_id, after=after):
-            chunk = b"".join(_sse(run_id, stored) for stored in events) or _KEEP_ALIVE
-            await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        async for events in event_log.tail(run_id, after=after, is_new=is_new):
+            await _send_events(send, b"".join(_sse(run_id, stored) for stored in events) or _KEEP_ALIVE)
     await send({"type": "http.response.body", "body": b""})
 
 
+async def _send_events(send: Send, chunk: bytes) -> None:
+    await send({"type": "http.response.body", "body": chunk, "more_body": True})
+
+
 def _sse(run_id: UUID, stored: StoredEvent) -> bytes:
-    data = json.dumps(event_log.as_wire(run_id, stored), ensure_ascii=False, separators=(",", ":"))
-    return f"id: {stored.seq}\ndata: {data}\n\n".encode()
+    return f"id: {stored.seq}\ndata: {event_log.as_wire(run_id, stored)}\n\n".encode()
 
 
 async def _until_gone(receive: Receive, work: Awaitable[None], refused: Awaitable[bool]) -> None:
@@ -303,11 +325,11 @@ async def _until_gone(receive: Receive, work: Awaitable[None], refused: Awaitabl
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _until_refused(scope: Scope, user: AbstractBaseUser, run: Run) -> bool:
+async def _until_refused(scope: Scope, user_id: int, run_id: UUID) -> bool:
     """True as soon as the caller may not read the run any more; False when the server stops."""
     session_key = scope["session"].session_key if "session" in scope else None
     credentials = (_header(scope, b"authorization"), session_key)
-    return await sessions.until_refused(user.pk, _refusal, *credentials, run.pk) or False
+    return await sessions.until_refused(user_id, _refusal, *credentials, run_id) or False
 
 
 def _refusal(authorization: str, session_key: str | None, run_id: UUID) -> bool | None:

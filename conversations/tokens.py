@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import secrets
 from datetime import timedelta
 from uuid import UUID
@@ -19,6 +20,7 @@ MAX_LABEL = 60
 #: Tokens of one user that are neither expired nor revoked.
 MAX_LIVE = 50
 _PREFIX = "opschat_"
+_FORM = re.compile(rf"{_PREFIX}[A-Za-z0-9_-]{{43}}")
 #: Of the text's 43 random characters, for its owner to know it again.
 _HINT = 4
 #: How exactly `last_used_at` is kept: a write per request would be a write per poll.
@@ -71,6 +73,11 @@ def make(
     row.expires_at = row.created_at + timedelta(days=days) if days is not None else None
     row.save(force_insert=True)
     return row, text
+
+
+def is_formed(text: str) -> bool:
+    """Whether it can be a token at all: no database is asked."""
+    return _FORM.fullmatch(text) is not None
 
 
 def find(text: str) -> ApiToken | None:

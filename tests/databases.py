@@ -30,7 +30,7 @@ def needs_a_database(item: pytest.Item) -> bool:
     """Whether its outcome may differ by database. The others run once, on SQLite.
 
     pytest-django refuses the ORM, and `Server.start` a process, to a test of which this is not said. The mark
-    `one_database` is for what is shown of rows, when other tests hold the rows.
+    `one_database` says it of one that uses a database all the same: other tests show on both that it stores and finds.
     """
     if item.get_closest_marker("one_database"):
         return False
@@ -45,7 +45,7 @@ _may_start = False
 
 def begin_test(item: pytest.Item) -> None:
     global _may_start  # noqa: PLW0603  one test runs at a time
-    _may_start = needs_a_database(item)
+    _may_start = needs_a_database(item) or item.get_closest_marker("one_database") is not None
 
 
 def check_it_may_start() -> None:

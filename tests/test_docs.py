@@ -141,6 +141,7 @@ def runnable(script: str, server: Server) -> str:
     return re.sub(r'make manage ARGS="([^"]*)"', rf"{manage} \1", script)
 
 
+@pytest.mark.one_database
 @pytest.mark.parametrize("command", commands(), ids=[f"command-{n}" for n, _ in enumerate(commands(), start=1)])
 def test_a_command_of_the_api_answers_as_it_says(
     command: Command, server: Server, variables: dict[str, str], tmp_path: Path

@@ -15,7 +15,7 @@ from django.conf import settings
 from django.contrib.auth.models import User
 
 from conversations import exports, runs, threads
-from conversations.event_log import LeaseLost
+from conversations.commit import LeaseLost
 from conversations.exports import CsvFile, guarded
 from conversations.models import AuditEntry, Export, ExportFile
 from conversations.pipeline.tools import Cell, Column, TableResult

@@ -9,13 +9,15 @@ from uuid import UUID
 
 import pytest
 from django.contrib.auth.models import User
-from django.db import DatabaseError, OperationalError
+from django.core.exceptions import FieldDoesNotExist
+from django.db import OperationalError
 
 from conversations import event_log, execution, journal, recovery, runner, runs, threads
-from conversations.event_log import EventWriter, LeaseLost
+from conversations.commit import Changes, LeaseLost
+from conversations.event_log import EventWriter
 from conversations.hub import Batch, StoredEvent, hub
 from conversations.models import AuditEntry, Conversation, Message, Run, RunEvent, StageRun
-from conversations.pipeline.events import TERMINAL, Failed, Token
+from conversations.pipeline.events import TERMINAL, Complete, Failed, Token
 from conversations.runner import EmbeddedRunner
 from tests.engines import DictatedEngine
 
@@ -40,6 +42,11 @@ def engine_of(running: EmbeddedRunner) -> DictatedEngine:
     engine: Any = running.executor._engine
     assert isinstance(engine, DictatedEngine)
     return engine
+
+
+def unstorable_success(event: Complete | Failed) -> dict[str, Any]:
+    """What a successful end changes, with something in it that no row can hold."""
+    return {"no_such_field": 1} if isinstance(event, Complete) else {"status": "failed", "error_code": "storage_failed"}
 
 
 async def test_a_message_is_answered(alice: User, running: EmbeddedRunner) -> None:
@@ -136,8 +143,8 @@ async def test_a_lost_lease_writes_nothing(alice: User, transactional_db: None) 
 
 
 async def test_one_runs_bad_row_is_no_other_runs_trouble(alice: User, transactional_db: None) -> None:
-    def broken() -> None:
-        raise DatabaseError("disk full")
+    def broken(changes: Changes) -> None:
+        changes.answer["no_such_field"] = 1
 
     writer = EventWriter(hub)
     writer.start()
@@ -150,7 +157,7 @@ async def test_one_runs_bad_row_is_no_other_runs_trouble(alice: User, transactio
         claimed.append(run)
     writer.record(claimed[0].pk, Token(text="a", offset=0), broken)
     writer.record(claimed[1].pk, Token(text="b", offset=0))
-    with pytest.raises(DatabaseError):
+    with pytest.raises(FieldDoesNotExist):
         await writer.flush(claimed[0].pk)
     await writer.flush(claimed[1].pk)
     await writer.stop()
@@ -176,10 +183,7 @@ async def test_an_unexpected_failure_ends_the_run(alice: User, running: Embedded
 async def test_a_run_whose_events_cannot_be_stored_ends_failed(
     alice: User, running: EmbeddedRunner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(*_: Any) -> None:
-        raise DatabaseError("disk full")
-
-    monkeypatch.setattr(journal, "_succeed", full)
+    monkeypatch.setattr(journal, "_ending", unstorable_success)
     run = await submitted(alice, "Hi")
     await ended(run)
     done = await read(run)
@@ -231,15 +235,12 @@ async def test_a_run_ends_when_the_database_is_back(
 
         return call
 
-    def full(*_: Any) -> None:
-        raise DatabaseError("disk full")
-
     monkeypatch.setattr(execution, "_FIRST_WAIT_S", 0.01)
     for name in failures:
         module = recovery if name == "abandon" else runs
         monkeypatch.setattr(module, name, failing(name, getattr(module, name)))
     with monkeypatch.context() as broken:
-        broken.setattr(journal, "_succeed", full)
+        broken.setattr(journal, "_ending", unstorable_success)
         first = await submitted(alice, "Hi")
         conversation = await threads.reading(lambda: Conversation.objects.get(pk=first.conversation_id))
         await ended(first)

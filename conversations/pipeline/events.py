@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, get_args
 
 StageLetter = Literal["A", "B", "C", "E", "D"]
@@ -132,8 +132,11 @@ KINDS: dict[str, type[Any]] = {kind.type: kind for kind in get_args(Event)}
 
 
 def to_dict(event: Event) -> dict[str, Any]:
-    """The event's fields without `type`: what a RunEvent row stores."""
-    return asdict(event)
+    """The event's fields without `type`: what a RunEvent row stores. What is in them is the event's own: change nothing.
+
+    Not `asdict`, which copies whole answers and takes ten times as long (measured).
+    """
+    return dict(vars(event))
 
 
 def from_dict(kind: str, data: Mapping[str, Any]) -> Event:

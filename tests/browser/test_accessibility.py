@@ -12,6 +12,8 @@ from tests.browser.examination import ALL_VIEWS, check_accessible
 from tests.browser.test_journey import ASK, ask, new_chat
 from tests.people import PASSWORD
 
+pytestmark = pytest.mark.one_database
+
 
 def test_an_answer_with_a_table(page_of: PageOf) -> None:
     page = page_of("alice")

@@ -12,6 +12,9 @@ from tests.browser.conftest import PageOf, sign_in
 from tests.people import PASSWORD
 from tests.server import Server
 
+#: The page's own script.
+pytestmark = pytest.mark.one_database
+
 
 @pytest.fixture(scope="module")
 def server(dictated_server: Server) -> Server:

@@ -14,6 +14,9 @@ from tests.browser.conftest import PageOf
 from tests.browser.examination import PHONE, WIDE, check_fits
 from tests.server import Server
 
+#: That the text is stored as it is, `tests/test_hostile_text.py` shows on both.
+pytestmark = pytest.mark.one_database
+
 STRINGS: list[str] = json.loads((Path(__file__).parents[1] / "data" / "blns.json").read_text(encoding="utf-8"))
 RUN = re.compile(r"<|on\w+=|javascript:|\bscript\b|alert\(", re.IGNORECASE)
 CODE = [text for text in STRINGS if RUN.search(text)]

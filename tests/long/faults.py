@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
-from conversations import event_log
+from conversations import commit
 from conversations.event_log import EventWriter
 from conversations.execution import Executor
 from conversations.hub import Batch, hub
@@ -164,14 +164,14 @@ def _step_entries() -> None:
 
 
 def _end_in_transactions() -> None:
-    store = event_log._store
+    store = commit._store
 
-    def storing(work: list[Any]) -> None:
-        store(work)
-        if any(item.run.fence.run_id in _dying for item in work):
+    def storing(parts: list[Any]) -> None:
+        store(parts)
+        if any(part.fence.run_id in _dying for part in parts):
             os.kill(os.getpid(), signal.SIGKILL)
 
-    setattr(event_log, "_store", storing)  # noqa: B010  it is a patch
+    setattr(commit, "_store", storing)  # noqa: B010  it is a patch
 
 
 def _silence() -> None:
