@@ -37,6 +37,8 @@ class ConversationConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]  # cha
     """Draws every run of one conversation for one viewer, from the cursors the page gives onwards."""
 
     _tasks: tuple[asyncio.Task[None], ...] = ()
+    #: The frame of the sidebar that was sent last.
+    _list = ""
 
     async def connect(self) -> None:
         user = self.scope["user"]
@@ -87,6 +89,8 @@ class ConversationConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]  # cha
             due = clock() + HEARTBEAT_S
             while not hub.is_closed:
                 batch = await viewer.next(timeout_s=max(0.0, due - clock()))
+                # What came while the last frame was drawn goes into the next one.
+                batches = [] if batch is None else [batch, *viewer.rest()]
                 if clock() >= due:
                     due = clock() + HEARTBEAT_S
                     await self._send(_HEARTBEAT)
@@ -94,17 +98,28 @@ class ConversationConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]  # cha
                 if viewer.lagged:
                     viewer.lagged = False
                     await self._look_at_rows(conversation.pk, states)
-                if batch is not None:
-                    await self._show_batch(batch, conversation, states, with_list=own)
+                if batches:
+                    await self._show_batches(batches, conversation, states, with_list=own)
 
-    async def _show_batch(
-        self, batch: Batch, conversation: Conversation, states: dict[UUID, RunState | None], *, with_list: bool
+    async def _show_batches(
+        self, batches: list[Batch], conversation: Conversation, states: dict[UUID, RunState | None], *, with_list: bool
     ) -> None:
-        if batch.conversation_id == conversation.pk:
-            await self._show(batch.run_id, batch, states)
-        if with_list and _changes_the_list(batch):
-            await self._send(await threads.reading(fragments.sidebar_frame, self.scope["user"], conversation.pk))
-        metrics.observe_lag(time.time() - batch.committed_at)
+        of_runs: dict[UUID, list[Batch]] = {}
+        for batch in batches:
+            if batch.conversation_id == conversation.pk:
+                of_runs.setdefault(batch.run_id, []).append(batch)
+        for run_id, its_batches in of_runs.items():
+            await self._show(run_id, its_batches, states)
+        if with_list and any(map(_changes_the_list, batches)):
+            await self._send_list(conversation.pk)
+        metrics.observe_lag(time.time() - batches[0].committed_at)
+
+    async def _send_list(self, conversation_id: UUID) -> None:
+        """The sidebar, when it isn't the one that was sent last."""
+        frame = await threads.reading(fragments.sidebar_frame, self.scope["user"], conversation_id)
+        if frame != self._list:
+            self._list = frame
+            await self._send(frame)
 
     async def _send_missed(self, conversation_id: UUID) -> dict[UUID, RunState | None]:
         """Brings the page up to date. The states of its unfinished runs; None for finished ones."""
@@ -126,19 +141,19 @@ class ConversationConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]  # cha
         going = [run_id for run_id, state in states.items() if state is not None]
         newest = await threads.reading(_newest_runs, conversation_id)
         for run_id in (*going, *(run_id for run_id in newest if run_id not in states)):
-            await self._show(run_id, None, states)
+            await self._show(run_id, [], states)
 
-    async def _show(self, run_id: UUID, batch: Batch | None, states: dict[UUID, RunState | None]) -> None:
-        """One frame for what is new of a run."""
+    async def _show(self, run_id: UUID, batches: list[Batch], states: dict[UUID, RunState | None]) -> None:
+        """One frame for what is new of a run: told by its batches, if any, else found in the rows."""
         if run_id not in states:
-            state = await threads.reading(_state_of, run_id)
+            state, frame = await threads.reading(_new_run, run_id, event_log.following(0, batches))
             states[run_id] = None if state.is_finished else state
-            await self._send(await threads.reading(fragments.new_run_frame, state))
+            await self._send(frame)
             return
         known = states[run_id]
         if known is None:
             return
-        fresh = await event_log.catch_up(run_id, known.seq, batch)
+        fresh = await event_log.catch_up(run_id, known.seq, batches)
         if fresh:
             await self._send(await threads.reading(_drawn, known, fresh))
             states[run_id] = None if known.is_finished else known
@@ -196,15 +211,25 @@ def _newest_runs(conversation_id: UUID) -> list[UUID]:
     return [run_id for n, (run_id, status) in enumerate(newest) if n == 0 or status in Run.UNFINISHED][::-1]
 
 
-def _state_of(run_id: UUID) -> RunState:
-    return RunState.of_runs([Run.objects.get(pk=run_id)])[0]
+def _new_run(run_id: UUID, told: list[StoredEvent] | None) -> tuple[RunState, str]:
+    """A run that the page hasn't got, and the frame that adds it. `told`: all its events, if they are known."""
+    if told is None:
+        state = RunState.of_runs([Run.objects.get(pk=run_id)])[0]
+    else:
+        state = RunState.just_stored(Run.objects.select_related("ask", "answer", "resumes").get(pk=run_id))
+        _move(state, told)
+    return state, fragments.new_run_frame(state)
+
+
+def _move(state: RunState, told: list[StoredEvent]) -> None:
+    for stored in told:
+        state.apply(stored.seq, stored.event)
 
 
 def _drawn(state: RunState, fresh: list[StoredEvent]) -> str:
     """Moves the state on and draws what that changed."""
     since = state.mark()
-    for stored in fresh:
-        state.apply(stored.seq, stored.event)
+    _move(state, fresh)
     return fragments.frame(state, since=since)
 
 

@@ -13,7 +13,6 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
 from uuid import UUID
 
 from django.utils import timezone
@@ -192,12 +191,12 @@ def stored_after(run_id: UUID, after: int) -> list[StoredEvent]:
 
 async def catch_up(run_id: UUID, cursor: int, batches: Sequence[Batch]) -> list[StoredEvent]:
     """What comes after the cursor: from the run's batches when they bring it without a gap, else from the rows."""
-    fresh = _following(cursor, batches)
+    fresh = following(cursor, batches)
     return await threads.reading(stored_after, run_id, cursor) if fresh is None else fresh
 
 
-def _following(cursor: int, batches: Sequence[Batch]) -> list[StoredEvent] | None:
-    """None: there is a gap, or there are no batches to tell."""
+def following(cursor: int, batches: Sequence[Batch]) -> list[StoredEvent] | None:
+    """The batches' events after the cursor. None: there is a gap, or there are no batches to tell."""
     fresh: list[StoredEvent] = []
     for batch in batches:
         for stored in batch.events:
@@ -250,7 +249,7 @@ async def _told(viewer: Subscription, timeout_s: float) -> list[Batch]:
 
 async def _look(run_id: UUID, cursor: int, batches: Sequence[Batch]) -> tuple[list[StoredEvent], bool]:
     """What comes after the cursor, and whether nothing comes after that."""
-    fresh = _following(cursor, batches)
+    fresh = following(cursor, batches)
     if fresh is None:
         return await threads.reading(_look_at_rows, run_id, cursor)
     return fresh, bool(fresh) and fresh[-1].is_terminal
