@@ -216,7 +216,7 @@ def _new_run(run_id: UUID, told: list[StoredEvent] | None) -> tuple[RunState, st
     if told is None:
         state = RunState.of_runs([Run.objects.get(pk=run_id)])[0]
     else:
-        state = RunState.just_stored(Run.objects.select_related("ask", "answer", "resumes").get(pk=run_id))
+        state = RunState.just_stored(Run.objects.select_related("ask", "answer").get(pk=run_id))
         _move(state, told)
     return state, fragments.new_run_frame(state)
 

@@ -94,7 +94,7 @@ def expired(*, but: Collection[UUID]) -> list[UUID]:
 @transaction.atomic
 def end_expired(*, run_id: UUID) -> Batch | None:
     """Ends a run without a living owner that was asked to stop or is given up; None for any other."""
-    run = _expired(()).select_for_update(of=("self",)).filter(pk=run_id).first()
+    run = _expired(()).select_for_update(of=("self",), skip_locked=True).filter(pk=run_id).first()
     if run is None:
         return None
     if run.cancel_requested_at is not None:

@@ -208,7 +208,12 @@ def _postgres(url: str) -> dict[str, Any]:
     if database.get("ENGINE") != _POSTGRES or not database.get("NAME"):
         raise ImproperlyConfigured("DATABASE_URL is not postgres://user:password@host:port/name. Unset it for SQLite.")
     # Under ASGI each request has a thread of its own, which without a pool would connect anew.
-    options = {"pool": {"min_size": 1, "max_size": 64, "timeout": 10}, "application_name": "opschat"}
+    options = {
+        "pool": {"min_size": 1, "max_size": 64, "timeout": 10},
+        "application_name": "opschat",
+        # Who is frozen or cut off in a transaction keeps its runs locked: PostgreSQL ends it when the lease ends.
+        "options": "-c idle_in_transaction_session_timeout=5000",
+    }
     return {
         **database,
         "OPTIONS": {**options, **database.get("OPTIONS", {})},

@@ -1,4 +1,4 @@
-"""An engine and tools for fault tests: requests that last, that hang where they are told to, and that change something."""
+"""An engine and tools for fault tests: requests that last, that hang where they are told to, that change something."""
 
 from __future__ import annotations
 

@@ -71,6 +71,13 @@ class _Stepped:
     def is_last(self) -> bool:
         return self.n_stored == self.until - 1
 
+    def take(self, entry: Any) -> None:
+        if self.turn is None:
+            self.turn = []
+            self.waiting.append(self.turn)
+            asyncio.get_running_loop().call_soon(setattr, self, "turn", None)
+        self.turn.append(entry)
+
     def tell(self, *, has_ended: bool = False) -> None:
         told = {"run": str(self.run_id), "attempt": self.attempt, "n": self.n_stored, "has_ended": has_ended}
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as tells:
@@ -114,53 +121,56 @@ def _note_claims() -> None:
     setattr(Executor, "_finish", noting)  # noqa: B010  it is a patch
 
 
+_add, _flush = EventWriter._add, EventWriter.flush
+
+
 def _step_entries() -> None:
-    add, flush = EventWriter._add, EventWriter.flush
+    setattr(EventWriter, "_add", _adding)  # noqa: B010  it is a patch
+    setattr(EventWriter, "flush", _flushing)  # noqa: B010  it is a patch
 
-    async def pump(writer: EventWriter, stepped: _Stepped) -> None:
-        while stepped.waiting and not stepped.is_held:
-            await asyncio.sleep(0)
-            step = stepped.waiting[0]
-            if stepped.dies and stepped.n_stored == stepped.until:
-                _dying.add(stepped.run_id)
-            if stepped.quietly and stepped.is_last:
-                _silenced.add(stepped.run_id)
-            for entry in step:
-                add(writer, stepped.run_id, entry)
-            await flush(writer, stepped.run_id)
-            stepped.waiting.popleft()
-            stepped.n_stored += 1
-            has_ended = step[-1].event is not None and step[-1].event.type in TERMINAL
-            if stepped.is_held or has_ended:
-                stepped.tell(has_ended=has_ended)
+
+def _adding(self: EventWriter, run_id: UUID, entry: Any) -> None:
+    stepped = _stepped.get(run_id)
+    if stepped is None:
+        _add(self, run_id, entry)
+        return
+    if (error := self._runs[run_id].error) is not None:
+        raise error
+    stepped.take(entry)
+    if stepped.pump is None or stepped.pump.done():
+        stepped.pump = asyncio.get_running_loop().create_task(_pumped(self, stepped))
+
+
+async def _flushing(self: EventWriter, run_id: UUID) -> None:
+    stepped = _stepped.get(run_id)
+    if stepped is not None and stepped.pump is not None:
+        await asyncio.shield(stepped.pump)
+    await _flush(self, run_id)
+
+
+async def _pumped(writer: EventWriter, stepped: _Stepped) -> None:
+    """Gives the writer one step after the other; held, it does not end while anything waits."""
+    while stepped.waiting:
         if stepped.is_held:
-            # For ever, unless nothing waits: then all that was recorded is stored.
-            while stepped.waiting:
-                await asyncio.Event().wait()
+            await asyncio.Event().wait()
+        # The turn in which the step is recorded ends first.
+        await asyncio.sleep(0)
+        await _store_step(writer, stepped, stepped.waiting[0])
 
-    def adding(self: EventWriter, run_id: UUID, entry: Any) -> None:
-        stepped = _stepped.get(run_id)
-        if stepped is None:
-            add(self, run_id, entry)
-            return
-        if (error := self._runs[run_id].error) is not None:
-            raise error
-        if stepped.turn is None:
-            stepped.turn = []
-            stepped.waiting.append(stepped.turn)
-            asyncio.get_running_loop().call_soon(setattr, stepped, "turn", None)
-        stepped.turn.append(entry)
-        if stepped.pump is None or stepped.pump.done():
-            stepped.pump = asyncio.get_running_loop().create_task(pump(self, stepped))
 
-    async def flushing(self: EventWriter, run_id: UUID) -> None:
-        stepped = _stepped.get(run_id)
-        if stepped is not None and stepped.pump is not None:
-            await asyncio.shield(stepped.pump)
-        await flush(self, run_id)
-
-    setattr(EventWriter, "_add", adding)  # noqa: B010  it is a patch
-    setattr(EventWriter, "flush", flushing)  # noqa: B010  it is a patch
+async def _store_step(writer: EventWriter, stepped: _Stepped, step: list[Any]) -> None:
+    if stepped.dies and stepped.n_stored == stepped.until:
+        _dying.add(stepped.run_id)
+    if stepped.quietly and stepped.is_last:
+        _silenced.add(stepped.run_id)
+    for entry in step:
+        _add(writer, stepped.run_id, entry)
+    await _flush(writer, stepped.run_id)
+    stepped.waiting.popleft()
+    stepped.n_stored += 1
+    has_ended = step[-1].event is not None and step[-1].event.type in TERMINAL
+    if has_ended or stepped.is_held:
+        stepped.tell(has_ended=has_ended)
 
 
 def _end_in_transactions() -> None:

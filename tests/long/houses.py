@@ -143,8 +143,12 @@ class House:
         return [web.url for web in self.webs]
 
     @property
+    def processes(self) -> list[Server | Worker]:
+        return [*self.webs, *self.workers]
+
+    @property
     def log(self) -> str:
-        return "".join(process.log for process in (*self.webs, *self.workers))
+        return "".join(process.log for process in self.processes)
 
     @property
     def n_changes(self) -> dict[str, int]:
@@ -180,10 +184,10 @@ class House:
     def query(self, text: str, *values: Any) -> list[Any]:
         """Rows of the PostgreSQL database."""
         with psycopg.connect(self.database) as connection:
-            return connection.execute(text, values).fetchall()  # type: ignore[arg-type]  # tests write it
+            return connection.execute(text, values).fetchall()
 
     def kill(self) -> None:
-        for process in (*self.webs, *self.workers):
+        for process in self.processes:
             process.kill()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 from opschat.settings import *  # noqa: F403  settings are laid over settings
 from opschat.settings import CHANNEL_LAYERS as _LAYERS
@@ -10,9 +11,6 @@ from opschat.settings import CHANNEL_LAYERS as _LAYERS
 OPSCHAT_ENGINES = {"long": "tests.long.engine.LongEngine"}
 OPSCHAT_ENGINE = "long"
 if "OPSCHAT_TEST_DROPPED" in os.environ and _LAYERS:
-    CHANNEL_LAYERS = {
-        "bus": {
-            "BACKEND": "tests.long.layers.DroppingLayer",
-            "CONFIG": {**_LAYERS["bus"]["CONFIG"], "dropped": float(os.environ["OPSCHAT_TEST_DROPPED"])},
-        }
-    }
+    _CONFIG: dict[str, Any] = dict(_LAYERS["bus"]["CONFIG"])
+    _CONFIG["dropped"] = float(os.environ["OPSCHAT_TEST_DROPPED"])
+    CHANNEL_LAYERS = {"bus": {"BACKEND": "tests.long.layers.DroppingLayer", "CONFIG": _CONFIG}}

@@ -16,7 +16,7 @@ from tests.long.fates import N_FILES, WHOLE, Fate, all_over, begin_all, check_su
 from tests.long.houses import House, Worker
 from tests.long.test_kill_embedded import CHANGE, changed_once, n_steps
 
-#: Seconds from a worker's death until another has its runs: a lease of 5, a look each second, and the machine's slowness.
+#: Seconds from a worker's death until another has its runs: a lease of 5, a look each second, a slow machine.
 TAKEN_OVER_WITHIN_S = 15.0
 LASTING = "plan\nrows 1200\nwords 200 every 40 ms"
 

@@ -28,7 +28,7 @@ async def speaking(many: Callable[..., House], client: httpx.AsyncClient) -> tup
 
 
 def all_live(house: House) -> None:
-    for process in (*house.webs, *house.workers):
+    for process in house.processes:
         assert process.process is not None
         assert process.process.poll() is None, process.log
 
