@@ -139,8 +139,7 @@ class ConversationConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]  # cha
     async def _look_at_rows(self, conversation_id: UUID, states: dict[UUID, RunState | None]) -> None:
         """Draws what no batch brought: of runs that go on or have ended unseen, and runs that the page hasn't got."""
         going = [run_id for run_id, state in states.items() if state is not None]
-        newest = await threads.reading(_newest_runs, conversation_id)
-        for run_id in (*going, *(run_id for run_id in newest if run_id not in states)):
+        for run_id in (*going, *await threads.reading(_unseen_runs, conversation_id, set(states))):
             await self._show(run_id, [], states)
 
     async def _show(self, run_id: UUID, batches: list[Batch], states: dict[UUID, RunState | None]) -> None:
@@ -204,11 +203,12 @@ def _runs_to_show(conversation_id: UUID, cursors: dict[UUID, int]) -> tuple[list
     return RunState.of_runs(known), RunState.of_runs(new)
 
 
-def _newest_runs(conversation_id: UUID) -> list[UUID]:
-    """The ids of the unfinished runs and the last one, oldest first."""
-    rows = Run.objects.filter(conversation=conversation_id).order_by("-position").values_list("pk", "status")
-    newest = list(rows[:_MOST])
-    return [run_id for n, (run_id, status) in enumerate(newest) if n == 0 or status in Run.UNFINISHED][::-1]
+def _unseen_runs(conversation_id: UUID, known: set[UUID]) -> list[UUID]:
+    """The runs that the page hasn't got, oldest first: it shows all that came after the first that it knows."""
+    ids = Run.objects.filter(conversation=conversation_id).order_by("-position").values_list("pk", flat=True)
+    runs = list(ids[:_MOST])[::-1]
+    first = next((n for n, run_id in enumerate(runs) if run_id in known), 0)
+    return [run_id for run_id in runs[first:] if run_id not in known]
 
 
 def _new_run(run_id: UUID, told: list[StoredEvent] | None) -> tuple[RunState, str]:

@@ -362,7 +362,7 @@ OPSCHAT_ENGINES = {
 }
 OPSCHAT_ENGINE = env.str("OPSCHAT_ENGINE", default="embedded")
 #: Runs that one process executes at once; the others wait.
-OPSCHAT_MAX_RUNS = env.int("OPSCHAT_MAX_RUNS", default=32)
+OPSCHAT_MAX_RUNS = env.int("OPSCHAT_MAX_RUNS", default=150)
 
 _SHORTEST_METRICS_TOKEN = 20
 

@@ -12,7 +12,7 @@ import pytest
 from django.contrib.auth.models import User
 from django.test import Client
 
-from conversations import runner, threads
+from conversations import execution, threads
 from conversations.models import RunEvent, StageRun
 from conversations.pipeline import events, stage
 from conversations.pipeline.engine import Classification, Executed, Request
@@ -50,7 +50,7 @@ def verifying(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(events.STAGES, "D", name)
     monkeypatch.setitem(stage._STARTS, V, "Checking the numbers")
     monkeypatch.setitem(events.KINDS, Remark.type, Remark)
-    monkeypatch.setattr(runner, "Orchestrator", Verifying)
+    monkeypatch.setattr(execution, "Orchestrator", Verifying)
 
 
 @pytest.mark.usefixtures("verifying")

@@ -11,7 +11,16 @@ from conversations import fragments
 from conversations.fragments import RunState, markdown
 from conversations.fragments.quantities import duration, size
 from conversations.models import Conversation, Message, Run
-from conversations.pipeline.events import Complete, Event, Failed, StageComplete, StageProgress, StageStart, Token
+from conversations.pipeline.events import (
+    Complete,
+    Event,
+    ExportStored,
+    Failed,
+    StageComplete,
+    StageProgress,
+    StageStart,
+    Token,
+)
 from tests.answers import answered, asked, exported, happened
 
 pytestmark = pytest.mark.django_db
@@ -151,12 +160,31 @@ def test_the_last_frame_is_the_whole_answer_with_its_file(alice: User) -> None:
     text = "**1 asset** matches.\n\n" + TABLE
     Message.objects.filter(pk=run.answer_id).update(text=text)
     export = exported(run, span=(22, len(text)))
-    Run.objects.filter(pk=run.pk).update(status=Run.Status.SUCCEEDED, total_duration_ms=1200, last_seq=3)
-    drawn = frame_of(state, Complete(total_duration_ms=1200, message=text, response={}, stage_durations={}))
-    assert f'<!--{run.pk}:3--><article class="answer" id="message-{run.answer_id}" hx-swap-oob="morph">' in drawn
-    assert f'id="run-{run.pk}" data-status="succeeded" data-seq="3" data-run-status="succeeded">' in drawn
+    Run.objects.filter(pk=run.pk).update(status=Run.Status.SUCCEEDED, total_duration_ms=1200, last_seq=4)
+    told = ExportStored(export_id=str(export.pk), filename="x.csv", rows=1204, columns=["name"], downloads={})
+    drawn = frame_of(state, told, Complete(total_duration_ms=1200, message=text, response={}, stage_durations={}))
+    assert f'<!--{run.pk}:4--><article class="answer" id="message-{run.answer_id}" hx-swap-oob="morph">' in drawn
+    assert f'id="run-{run.pk}" data-status="succeeded" data-seq="4" data-run-status="succeeded">' in drawn
     assert f'href="/exports/{export.pk}/" download title="Download CSV file"' in drawn
     assert state.is_finished
+
+
+def test_an_answer_without_a_file_is_drawn_as_from_its_rows_without_reading_them(
+    alice: User, django_assert_num_queries: Any
+) -> None:
+    run = answered(alice, "None **at all**.", response={"unused_words": ["purple"]})
+    rows = list(run.stages.all())
+    ended: list[Event] = [
+        StageComplete(stage=r.stage, name="", status=r.status, duration_ms=r.duration_ms, message=r.message)
+        for r in rows
+    ]
+    end = Complete(total_duration_ms=1200, message="None **at all**.", response=run.response or {}, stage_durations={})
+    Run.objects.filter(pk=run.pk).update(last_seq=2 + len(ended))
+    state = RunState.just_stored(Run.objects.select_related("ask", "answer").get(pk=run.pk))
+    state.answer.text = ""
+    with django_assert_num_queries(0):
+        drawn = frame_of(state, *ended, end)
+    assert drawn == fragments.snapshot_frame(state_of(run))
 
 
 def test_a_failed_run_says_where_and_why_and_stays_open(alice: User) -> None:

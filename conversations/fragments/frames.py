@@ -51,8 +51,13 @@ def frame(state: RunState, *, since: Mark) -> str:
 
 def sidebar_frame(user: Caller, current_conversation_id: UUID | None) -> str:
     """The user's conversations, and the current one's title, as they are now."""
-    title = Conversation.objects.owned_by(user).filter(pk=current_conversation_id).first()
-    context = {"history": history(user, current_conversation_id), "title": title, "current": current_conversation_id}
+    groups = history(user, current_conversation_id)
+    listed = (row for group in groups for row in group.conversations)
+    # One that fell off the list's end has to be looked up.
+    title = next((row for row in listed if row.pk == current_conversation_id), None) or (
+        Conversation.objects.owned_by(user).filter(pk=current_conversation_id).first()
+    )
+    context = {"history": groups, "title": title, "current": current_conversation_id}
     return f"<!--sidebar-->{render_to_string('conversations/_sidebar_frame.html', context)}"
 
 

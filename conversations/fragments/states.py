@@ -248,6 +248,7 @@ class RunState:
         self.is_behind_rows = True
         if isinstance(event, events.Complete):
             self.status, self.response = Run.Status.SUCCEEDED, event.response
+            self._complete_without_rows()
         elif isinstance(event, events.Failed):
             self.status = Run.Status.FAILED
             self.error_code, self.error_message = event.error["code"], event.error["message"]
@@ -259,6 +260,12 @@ class RunState:
         }
         for letter, stage in self.stages.items():
             self._change(letter, status=unfinished.get(stage.status, stage.status))
+
+    def _complete_without_rows(self) -> None:
+        """Only exports, and where they stand in the text, are in no event."""
+        if not self.filename and self.resumes is None:
+            self.answer.text = self.text
+            self.is_behind_rows = False
 
 
 def exports_shown(runs: Sequence[Run]) -> dict[UUID, dict[str, Export]]:

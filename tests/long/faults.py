@@ -3,8 +3,8 @@
 A line `hold A:N …` of a request keeps what the run's attempt A records from being stored once N steps have been, each
 in a transaction of its own; what the run does meanwhile stays in the memory of the process, to be lost with it.
 `hold A:N quietly` stores the last one and tells no viewer. `die A:N` ends the process in the midst of the transaction
-of number N + 1. A step is what is recorded in one turn of the event loop: the writer never stores a part of it, and all
-other places can be where a process dies.
+of number N + 1, `die A:end` in that of the run's end. A step is what is recorded in one turn of the event loop: the
+writer never stores a part of it, and all other places can be where a process dies.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from conversations import commit
 from conversations.event_log import EventWriter
 from conversations.execution import Executor
 from conversations.hub import Batch, hub
-from conversations.pipeline.events import TERMINAL
+from conversations.pipeline.events import TERMINAL, Token
 from conversations.runs import Claim
 
 #: Name of the variable with the port that is told, by one datagram each, of runs that are held or have ended.
 TELL = "OPSCHAT_TEST_TELL"
 
-_LINE = re.compile(r"^(hold|die) ([0-9: ]+?)( quietly)?$", re.MULTILINE)
+_LINE = re.compile(r"^(hold|die) ([0-9: end]+?)( quietly)?$", re.MULTILINE)
 
 
 @dataclass(kw_only=True)
@@ -58,7 +58,7 @@ class _Stepped:
         return cls(
             run_id=claim.run.pk,
             attempt=claim.run.attempt,
-            until=int(until),
+            until=_END if until == "end" else int(until),
             quietly=found[3] is not None,
             dies=found[1] == "die",
         )
@@ -83,6 +83,9 @@ class _Stepped:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as tells:
             tells.sendto(json.dumps(told).encode(), ("127.0.0.1", int(os.environ[TELL])))
 
+
+#: More steps than any run has.
+_END = 1_000_000
 
 #: Of this process.
 _stepped: dict[UUID, _Stepped] = {}
@@ -121,11 +124,12 @@ def _note_claims() -> None:
     setattr(Executor, "_finish", noting)  # noqa: B010  it is a patch
 
 
-_add, _flush = EventWriter._add, EventWriter.flush
+_add, _append, _flush = EventWriter._add, EventWriter._append, EventWriter.flush
 
 
 def _step_entries() -> None:
     setattr(EventWriter, "_add", _adding)  # noqa: B010  it is a patch
+    setattr(EventWriter, "_append", _appending)  # noqa: B010  it is a patch
     setattr(EventWriter, "flush", _flushing)  # noqa: B010  it is a patch
 
 
@@ -139,6 +143,11 @@ def _adding(self: EventWriter, run_id: UUID, entry: Any) -> None:
     stepped.take(entry)
     if stepped.pump is None or stepped.pump.done():
         stepped.pump = asyncio.get_running_loop().create_task(_pumped(self, stepped))
+
+
+def _appending(self: EventWriter, run_id: UUID, token: Token) -> bool:
+    """Each token is an event."""
+    return run_id not in _stepped and _append(self, run_id, token)
 
 
 async def _flushing(self: EventWriter, run_id: UUID) -> None:
@@ -159,7 +168,8 @@ async def _pumped(writer: EventWriter, stepped: _Stepped) -> None:
 
 
 async def _store_step(writer: EventWriter, stepped: _Stepped, step: list[Any]) -> None:
-    if stepped.dies and stepped.n_stored == stepped.until:
+    has_ended = step[-1].event is not None and step[-1].event.type in TERMINAL
+    if stepped.dies and (stepped.n_stored == stepped.until or (has_ended and stepped.until == _END)):
         _dying.add(stepped.run_id)
     if stepped.quietly and stepped.is_last:
         _silenced.add(stepped.run_id)
@@ -168,7 +178,6 @@ async def _store_step(writer: EventWriter, stepped: _Stepped, step: list[Any]) -
     await _flush(writer, stepped.run_id)
     stepped.waiting.popleft()
     stepped.n_stored += 1
-    has_ended = step[-1].event is not None and step[-1].event.type in TERMINAL
     if has_ended or stepped.is_held:
         stepped.tell(has_ended=has_ended)
 

@@ -10,7 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -51,14 +51,22 @@ class Ear:
             told: dict[str, Any] = json.loads(await asyncio.get_running_loop().sock_recv(self._socket, 1000))
         return told
 
-    async def hear_of(self, run_ids: Sequence[str], *, attempt: int = 1, within_s: float = 60) -> dict[str, Any]:
-        """Until each of the runs is held, or has ended: what was told of each."""
+    async def hear_of(self, run_ids: Collection[str], *, attempt: int = 1, within_s: float = 60) -> dict[str, Any]:
+        """Until each of the runs is held, or has ended before that: what was told of each."""
         heard: dict[str, Any] = {}
-        while heard.keys() < set(run_ids):
-            told = await self.hear(within_s=within_s)
+        while missing := set(run_ids) - heard.keys():
+            try:
+                told = await self.hear(within_s=within_s)
+            except TimeoutError:
+                raise AssertionError(f"Nothing was heard of attempt {attempt} of {sorted(missing)}") from None
             if told["attempt"] == attempt:
                 heard[told["run"]] = told
         return heard
+
+    async def held(self, run_ids: Collection[str], *, attempt: int = 1) -> list[str]:
+        """Waits as `hear_of`; those that did not end."""
+        told = await self.hear_of(run_ids, attempt=attempt)
+        return [run_id for run_id in run_ids if not told[run_id]["has_ended"]]
 
     def close(self) -> None:
         self._socket.close()

@@ -11,6 +11,8 @@ from opschat.settings import CHANNEL_LAYERS as _LAYERS
 OPSCHAT_ENGINES = {"long": "tests.long.engine.LongEngine"}
 OPSCHAT_ENGINE = "long"
 if "OPSCHAT_TEST_DROPPED" in os.environ and _LAYERS:
-    _CONFIG: dict[str, Any] = dict(_LAYERS["bus"]["CONFIG"])
-    _CONFIG["dropped"] = float(os.environ["OPSCHAT_TEST_DROPPED"])
-    CHANNEL_LAYERS = {"bus": {"BACKEND": "tests.long.layers.DroppingLayer", "CONFIG": _CONFIG}}
+    _BUS: Any = _LAYERS["bus"]
+    _DROPPED = float(os.environ["OPSCHAT_TEST_DROPPED"])
+    CHANNEL_LAYERS = {
+        "bus": {"BACKEND": "tests.long.layers.DroppingLayer", "CONFIG": {**_BUS["CONFIG"], "dropped": _DROPPED}}
+    }

@@ -72,7 +72,7 @@ class Viewer:
     n_words: int = 0
     status: str = ""
     n_connected: int = 0
-    #: time.monotonic() of the first connection attempt that failed, and of each event.
+    #: Number of each event -> time.monotonic() when it was seen.
     seen_at: dict[int, float] = field(default_factory=dict)
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     kind: ClassVar[str]
@@ -83,8 +83,10 @@ class Viewer:
             async with asyncio.timeout(within_s):
                 await self._visits()
         except TimeoutError:
-            where = f"run {self.asked.run_id} of {self.asked.person.session}: {self.n_words} words, {self.cursor}"
-            raise AssertionError(f"The {self.kind} viewer saw no end within {within_s:.0f} s: {where}") from None
+            raise AssertionError(f"{self} saw no end within {within_s:.0f} s") from None
+
+    def __str__(self) -> str:
+        return f"The {self.kind} viewer of run {self.asked.run_id} with {self.n_words} words, {self.cursor} events"
 
     async def _visits(self) -> None:
         while not self.status:
@@ -115,10 +117,13 @@ class Viewer:
 
     async def until(self, condition: Any, *, within_s: float = 60) -> None:
         """Returns when the condition is true of this viewer."""
-        async with asyncio.timeout(within_s):
-            while not condition(self):
-                self.changed.clear()
-                await self.changed.wait()
+        try:
+            async with asyncio.timeout(within_s):
+                while not condition(self):
+                    self.changed.clear()
+                    await self.changed.wait()
+        except TimeoutError:
+            raise AssertionError(f"{self} saw nothing else within {within_s:.0f} s") from None
 
 
 @dataclass(kw_only=True)
@@ -128,8 +133,9 @@ class Stream(Viewer):
     kind = "sse"
     text: str = ""
     events: list[dict[str, Any]] = field(default_factory=list)
-    #: Stage -> newest attempt, and the text's length when its first began.
+    #: Stage -> newest attempt, and when it was seen, and the text's length when its first began.
     attempts: dict[str, int] = field(default_factory=dict)
+    begun_at: dict[str, float] = field(default_factory=dict)
     offsets: dict[str, int] = field(default_factory=dict)
     ended_stages: list[str] = field(default_factory=list)
     #: Attempts of the run that were lost: ids may then jump.
@@ -184,7 +190,7 @@ class Stream(Viewer):
         letter = event["stage"]
         assert event["attempt"] > self.attempts.get(letter, 0), f"begun twice: {where}"
         assert letter not in self.ended_stages, f"begun again after its end: {where}"
-        self.attempts[letter] = event["attempt"]
+        self.attempts[letter], self.begun_at[letter] = event["attempt"], time.monotonic()
         self.text = self.text[: self.offsets.setdefault(letter, len(self.text))]
 
 
