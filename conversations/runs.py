@@ -30,7 +30,7 @@ MAX_REQUEST = 8000
 #: Unfinished runs of one user (HTTP contract, "Asking").
 MAX_UNFINISHED = 20
 #: Seconds for which a claimed run is its owner's, who renews them each second.
-LEASE_S = 5.0
+LEASE_S = 4.0
 #: Error code of a run whose tool may or may not have done its work (`pipeline.earlier`).
 OUTCOME_UNKNOWN = "outcome_unknown"
 _TITLE = 80

@@ -212,7 +212,7 @@ def _postgres(url: str) -> dict[str, Any]:
         "pool": {"min_size": 1, "max_size": 64, "timeout": 10},
         "application_name": "opschat",
         # Who is frozen or cut off in a transaction keeps its runs locked: PostgreSQL ends it when the lease ends.
-        "options": "-c idle_in_transaction_session_timeout=5000",
+        "options": "-c idle_in_transaction_session_timeout=4000",
     }
     return {
         **database,

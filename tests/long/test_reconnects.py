@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import statistics
+import time
 from collections.abc import Callable
 
 import httpx
@@ -14,6 +16,8 @@ LASTING = "plan\nrows 600\nwords 200 every 25 ms"
 N_RUNS = 24
 #: In all three houses together, over both transports.
 N_RECONNECTS = 1000
+#: Seconds; a look at the rows is taken each second, and a silent viewer's own each 15.
+SEEN_WITHIN_S = 5.0
 
 
 def reconnects(fates: list[Fate]) -> int:
@@ -59,3 +63,27 @@ async def test_viewers_come_back_where_the_bus_loses_messages(
     house = many(dropped=0.1)
     await house.started(house.add_worker(), house.add_web(), house.add_web(program="uvicorn"))
     await disturbed(client, house)
+
+
+async def test_nobody_waits_long_where_the_bus_loses_messages(
+    many: Callable[..., House], client: httpx.AsyncClient
+) -> None:
+    house = many(dropped=0.1)
+    await house.started(house.add_worker(), house.add_web(), house.add_web(program="uvicorn"))
+    fates = await begin_all(client, house, ["words 60 every 25 ms"] * 40, may_jump=False)
+    await all_over(fates)
+    late = [ended_at - stored_at(house, fate) for fate in fates for ended_at in end_seen_at(fate)]
+    print(f"the end was seen after: median {statistics.median(late):.2f} s, at most {max(late):.2f} s")
+    assert max(late) < SEEN_WITHIN_S
+
+
+def end_seen_at(fate: Fate) -> list[float]:
+    """By each viewer, as time.time()."""
+    now, then = time.time(), time.monotonic()
+    return [now - (then - viewer.seen_at[viewer.cursor]) for viewer in fate.viewers]
+
+
+def stored_at(house: House, fate: Fate) -> float:
+    rows = house.query("SELECT extract(epoch FROM finished_at)::float FROM conversations_run WHERE id=%s", fate.run_id)
+    at: float = rows[0][0]
+    return at
