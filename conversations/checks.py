@@ -5,7 +5,6 @@ from __future__ import annotations
 import ipaddress
 from typing import Any
 
-import redis
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, register
 from django.db import Error as DatabaseError
@@ -120,6 +119,8 @@ def trouble_with_redis() -> str | None:
     """Why Redis can't be used now, in words without its password; None: it can, or none is set."""
     if not settings.REDIS_URL:
         return None
+    import redis  # noqa: PLC0415  the better part of a second of each command, for those that use it
+
     try:
         client = redis.Redis.from_url(
             settings.REDIS_URL, socket_connect_timeout=_ANSWER_S, socket_timeout=_ANSWER_S, retry=None

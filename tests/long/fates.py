@@ -29,6 +29,8 @@ class Fate:
     stream: Stream
     page: Page
     following: list[asyncio.Task[None]] = field(default_factory=list)
+    #: Who came when all was over.
+    late: Stream | None = None
 
     @property
     def viewers(self) -> tuple[Viewer, Viewer]:
@@ -54,7 +56,6 @@ async def begin(
     *,
     person: Person,
     leaves: Random | None = None,
-    at_most: int = 1_000_000,
     may_jump: bool = True,
     within_s: float = 120,
     fields: Mapping[str, str] | None = None,
@@ -62,7 +63,7 @@ async def begin(
     """Asks, and has the run watched by both transports from now on."""
     urls = house.urls
     asked = await ask(client, urls[0], person, request, **(fields or {}))
-    viewing: dict[str, Any] = {"asked": asked, "urls": urls, "client": client, "leaves": leaves, "at_most": at_most}
+    viewing: dict[str, Any] = {"asked": asked, "urls": urls, "client": client, "leaves": leaves}
     fate = Fate(asked=asked, stream=Stream(**viewing, may_jump=may_jump), page=Page(**viewing))
     fate.following = [asyncio.create_task(viewer.follow(within_s=within_s)) for viewer in fate.viewers]
     return fate
@@ -108,6 +109,9 @@ async def check(client: httpx.AsyncClient, house: House, fate: Fate, *, message:
     late = await replayed(client, house, fate.asked)
     assert (late.text, late.status) == (message, status)
     assert late.ended_stages == fate.stream.ended_stages
+    # What a lost attempt wrote is left out.
+    assert "".join(event["text"] for event in late.events if event["type"] == "token") == message
+    fate.late = late
     return run
 
 
@@ -120,10 +124,15 @@ async def check_succeeded(
         (letter, True) for letter in STAGES
     ]
     assert fate.page.last.count('title="Download CSV file"') == n_files, fate.page.last
-    exports = [event["export_id"] for event in fate.stream.events if event["type"] == "export"]
-    # Told again, with its stage, when a process died; never two with the same id.
-    assert len(set(exports)) == len(exports) >= n_files
+    # Of files too: told anew, with their stage, when a process died.
+    assert len(set(exports_of(fate.stream))) == len(exports_of(fate.stream)) >= n_files
+    assert fate.late is not None
+    assert len(exports_of(fate.late)) == n_files
     return run
+
+
+def exports_of(stream: Stream) -> list[str]:
+    return [event["export_id"] for event in stream.events if event["type"] == "export"]
 
 
 async def replayed(client: httpx.AsyncClient, house: House, asked: Asked) -> Stream:

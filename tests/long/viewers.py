@@ -65,8 +65,6 @@ class Viewer:
     client: httpx.AsyncClient
     #: Gives after how many events to leave; None: never.
     leaves: random.Random | None = None
-    #: Anything at or above it, of either transport, ends the leaving.
-    at_most: int = 1_000_000
     cursor: int = 0
     #: Words of the answer as they stand in the text.
     n_words: int = 0
@@ -103,9 +101,9 @@ class Viewer:
 
     def _stay(self) -> int:
         """For how many events."""
-        if self.leaves is None or self.n_connected >= self.at_most:
+        if self.leaves is None:
             return 1_000_000
-        return self.leaves.randint(1, 12)
+        return self.leaves.randint(1, 6)
 
     def _is_rude(self) -> bool:
         """It leaves without a word."""
