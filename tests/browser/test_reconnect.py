@@ -7,13 +7,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Locator, Page, WebSocketRoute, expect
+from playwright.sync_api import APIResponse, Locator, Page, Route, WebSocketRoute, expect
 
 from tests.browser.conftest import PageOf
 from tests.browser.examination import ALL_VIEWS, check_accessible
 from tests.browser.test_behaviour import forget
 from tests.server import Server, running
 
+#: Script: the page has heard that a request of its own is done.
+LISTEN = "() => { window.told = new Promise((told) => addEventListener('htmx:afterRequest', told, { once: true })); }"
 TEXT = "Before.\nwait\nAfter."
 
 
@@ -66,14 +68,25 @@ class Line:
     def __init__(self, page: Page) -> None:
         self.n_opened = 0
         self.is_cut = False
+        self.is_refused = False
+        self._sockets: list[WebSocketRoute] = []
         page.route_web_socket("**/ws/**", self._open)
 
     def _open(self, socket: WebSocketRoute) -> None:
         self.n_opened += 1
-        if self.is_cut:
+        if self.is_refused:
+            socket.close()
+        if self.is_cut or self.is_refused:
             return
+        self._sockets.append(socket)
         server = socket.connect_to_server()
         server.on_message(self._unless_cut(socket))
+
+    def refuse(self) -> None:
+        """Closes what is open, and what is opened until `is_refused` is taken back."""
+        self.is_refused = True
+        for socket in self._sockets:
+            socket.close()
 
     def _unless_cut(self, socket: WebSocketRoute) -> Callable[[str | bytes], None]:
         return lambda message: None if self.is_cut else socket.send(message)
@@ -169,6 +182,30 @@ def test_a_server_killed_in_mid_answer_and_started_again_finishes_it(
     gate.touch()
     answered(page, run)
     forget(problems)
+
+
+def test_what_the_page_asked_before_its_socket_opened_takes_nothing_back(page_of: PageOf, gate: Path) -> None:
+    """Without a socket it asks over HTTP; that answer may come after the new socket has brought what is newer."""
+    page = page_of("alice")
+    line = Line(page)
+    run = half_way(page)
+    held: list[tuple[Route, APIResponse]] = []
+
+    def hold(route: Route) -> None:
+        held.append((route, route.fetch()))
+
+    page.route(page.url, hold)
+    with page.expect_request(page.url):
+        line.refuse()
+    line.is_refused = False
+    live(page)
+    gate.touch()
+    answered(page, run)
+    page.evaluate(LISTEN)
+    (route, older), *_ = held
+    route.fulfill(response=older)
+    page.evaluate("window.told.then(() => 0)")
+    answered(page, run)
 
 
 def test_offline_is_said_and_online_fills_the_gap(page_of: PageOf, gate: Path, problems: list[str]) -> None:

@@ -192,11 +192,19 @@
   for (const name of ["online", "offline"]) addEventListener(name, () => { if (!closedFor) reconnect(); });
 
   // Without a socket the page asks for itself while something is under way.
+  let isAsking = false, askedAt = 0;
   setInterval(() => {
-    if (isLive || !byId("connection") || document.hidden || !runs().some(isUnfinished)) return;
+    if (isLive || isAsking || !byId("connection") || document.hidden || !runs().some(isUnfinished)) return;
+    isAsking = true;
+    askedAt = Date.now();
     htmx.ajax("GET", location.pathname, { source: "#content", target: "#content", select: "#content", swap: "morph" })
-      .then(changed, () => {});
+      .then(changed, () => {}).finally(() => { isAsking = false; });
   }, 2000);
+
+  // What a socket has brought since then is newer than the answer.
+  document.addEventListener("htmx:beforeSwap", (event) => {
+    if (event.detail.requestConfig?.elt.id === "content" && openedAt >= askedAt) event.preventDefault();
+  });
 
   // -- What is said ---------------------------------------------------------------------------------------------------
 
