@@ -6,7 +6,7 @@ a stage.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, TypeVar
@@ -14,10 +14,9 @@ from uuid import UUID
 
 from django.db import transaction
 
-from conversations import threads
+from conversations import statements, threads
 from conversations.hub import Fence, StoredEvent
-from conversations.models import Message, Run, RunEvent, StageRun
-from conversations.pipeline import events
+from conversations.models import Message, Run, StageRun
 from conversations.pipeline.events import Event, Token
 
 T = TypeVar("T")
@@ -104,7 +103,8 @@ class Part:
     last_seq: int
     entries: list[Entry]
     events: list[StoredEvent] = field(default_factory=list)
-    rows: list[RunEvent] = field(default_factory=list)
+    #: When each was recorded.
+    recorded_at: list[datetime] = field(default_factory=list)
     changes: Changes = field(default_factory=Changes)
     error: Exception | None = None
 
@@ -118,8 +118,12 @@ class Part:
     def _number(self, event: Event, at: datetime) -> None:
         self.last_seq += 1
         self.events.append(StoredEvent(seq=self.last_seq, event=event))
-        data = events.to_dict(event)
-        self.rows.append(RunEvent(run_id=self.fence.run_id, seq=self.last_seq, type=event.type, data=data, at=at))
+        self.recorded_at.append(at)
+
+    def rows(self) -> Iterator[tuple[UUID, int, str, str, datetime]]:
+        """The events as `statements.insert_events` takes them."""
+        for stored, at in zip(self.events, self.recorded_at, strict=True):
+            yield self.fence.run_id, stored.seq, stored.event.type, stored.fields, at
 
 
 # -- Storing ---------------------------------------------------------------------------------------------------------
@@ -153,7 +157,7 @@ def _in_transaction(parts: list[Part]) -> None:
 
 def _store(parts: list[Part]) -> None:
     alive = [part for part in parts if _is_held(part)]
-    RunEvent.objects.bulk_create(_all(part.rows for part in alive))
+    statements.insert_events([row for part in alive for row in part.rows()])
     StageRun.objects.bulk_create(_all(part.changes.new_stages(part.fence.run_id) for part in alive))
     for part in alive:
         part.changes.write_beside(part.fence.run_id)
@@ -161,10 +165,15 @@ def _store(parts: list[Part]) -> None:
 
 def _is_held(part: Part) -> bool:
     """Writes the run's own row, under the fence."""
-    own = Run.objects.filter(
-        pk=part.fence.run_id, owner=part.fence.owner, attempt=part.fence.attempt, status=Run.Status.RUNNING
-    )
-    if own.update(**{**part.changes.run, "last_seq": part.last_seq}):
+    fence = part.fence
+    if part.changes.run:
+        own = Run.objects.filter(pk=fence.run_id, owner=fence.owner, attempt=fence.attempt, status=Run.Status.RUNNING)
+        is_held = own.update(**part.changes.run, last_seq=part.last_seq) > 0
+    else:
+        is_held = statements.advance(
+            run_id=fence.run_id, owner=fence.owner, attempt=fence.attempt, last_seq=part.last_seq
+        )
+    if is_held:
         return True
     part.error = LeaseLost(str(part.fence.run_id))
     return False

@@ -28,6 +28,10 @@ logger = logging.getLogger(__name__)
 
 #: Seconds between two group commits while events keep coming; the first of a quiet period goes at once.
 TICK_S = 0.03
+#: The same while commits are slow: fewer of them carry more.
+_LONGEST_TICK_S = 0.08
+#: A commit that took no longer is no load.
+_SHORT_S = 0.005
 #: Seconds after which a viewer of a new run that was told nothing looks at the rows.
 _FIRST_LOOK_S = 0.25
 
@@ -146,23 +150,34 @@ class EventWriter:
             await self._wake.wait()
             self._wake.clear()
             self._hurry.clear()
-            await self._commit()
-            # Not wait_for: before Python 3.12 it may swallow a cancel that comes with the event.
-            with suppress(TimeoutError):
-                async with asyncio.timeout(TICK_S):
-                    await self._hurry.wait()
+            took_s = await self._commit()
+            await self._pause(took_s)
 
-    async def _commit(self) -> None:
+    async def _pause(self, took_s: float) -> None:
+        """Till the next tick, or till somebody is in a hurry: but then too for half the time, or many who end one
+        after the other leave no time to anything else."""
+        rest_s = min(took_s, _LONGEST_TICK_S)
+        if rest_s > _SHORT_S:
+            await asyncio.sleep(rest_s)
+        # Not wait_for: before Python 3.12 it may swallow a cancel that comes with the event.
+        with suppress(TimeoutError):
+            async with asyncio.timeout(max(TICK_S, min(2 * took_s, _LONGEST_TICK_S)) - rest_s):
+                await self._hurry.wait()
+
+    async def _commit(self) -> float:
+        """The seconds that storing took."""
         open_runs = [run for _, run in sorted(self._runs.items()) if run.pending and run.error is None]
         if not open_runs:
-            return
+            return 0.0
         parts = [self._taken(run) for run in open_runs]
         began = time.perf_counter()
         await threads.writing(commit.store_together, parts)
-        metrics.observe_commit(time.perf_counter() - began, sum(len(part.rows) for part in parts))
+        took_s = time.perf_counter() - began
+        metrics.observe_commit(took_s, sum(len(part.events) for part in parts))
         for run, part in zip(open_runs, parts, strict=True):
             self._finish(run, part)
         self._hub.publish(*(batch_of(part.fence, part.events) for part in parts if not part.error and part.events))
+        return took_s
 
     def _taken(self, run: _OpenRun) -> Part:
         run.n_taken = len(run.pending)

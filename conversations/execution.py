@@ -188,7 +188,7 @@ class Executor:
         first = 0
         if claim.run.attempt > 1:
             first = await threads.executing(exports.discard_unannounced, claim.run)
-        return RunExports(run=claim.run, user=claim.run.user, fence=claim.fence, first_position=first)
+        return RunExports(run=claim.run, fence=claim.fence, first_position=first)
 
     async def _abandon(self, claim: runs.Claim, *, code: str, message: str) -> None:
         """The run's own way to its end is broken: ends it by a write of its own."""

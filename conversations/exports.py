@@ -17,7 +17,6 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
-from django.contrib.auth.models import AbstractBaseUser
 from django.core.files import File
 from django.core.files.storage import storages
 from django.db import transaction
@@ -118,9 +117,8 @@ class CsvFile(File):  # type: ignore[type-arg]  # django-stubs: File is generic 
 class RunExports:
     """The export sink of one run: a file in the storage, then its rows and audit entry in one transaction."""
 
-    def __init__(self, *, run: Run, user: AbstractBaseUser, fence: Fence, first_position: int = 0) -> None:
+    def __init__(self, *, run: Run, fence: Fence, first_position: int = 0) -> None:
         self._run = run
-        self._user = user
         self._fence = fence
         self._n_stored = first_position
 
@@ -134,7 +132,7 @@ class RunExports:
 
         def write() -> Export:
             export = Export(
-                owner_id=self._user.pk,
+                owner_id=self._run.user_id,
                 run=self._run,
                 position=position,
                 source=source,
@@ -188,7 +186,7 @@ class RunExports:
         export.save(force_insert=True)
         ExportFile.objects.create(export=export, format="csv", path=path, sha256=file.sha256, n_bytes=file.n_bytes)
         audit.record(
-            actor=self._user,
+            actor=self._run.user,
             action="export.create",
             object_type="export",
             object_id=export.pk,

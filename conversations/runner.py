@@ -18,7 +18,7 @@ from django.core.files import locks
 from django.db import connection, transaction
 from django.utils.module_loading import import_string
 
-from conversations import audit, bus, jobs, recovery, runs, threads
+from conversations import audit, jobs, recovery, runs, threads
 from conversations.execution import Executor
 from conversations.hub import StoredEvent, batch_of, hub, topic_of_executors
 from conversations.models import Conversation, Run
@@ -50,7 +50,7 @@ def submit(
     if known := _known(user, idempotency_key):
         return known
     run = runs.post_message(
-        conversation=conversation or runs.open_conversation(owner=user, session_name=session_name),
+        conversation=conversation or _conversation(user, session_name),
         user=user,
         text=text,
         context=context,
@@ -98,6 +98,13 @@ def cancel(*, run: Run, user: AbstractBaseUser, origin: audit.Origin | None = No
     following = runs.next_queued(run.conversation_id)
     if following is not None:
         enqueue(following)
+
+
+def _conversation(user: AbstractBaseUser, session_name: str | None) -> Conversation:
+    """The one of that name; without a name a new one, which is stored with its first message."""
+    if session_name is None:
+        return Conversation(owner_id=user.pk)
+    return runs.open_conversation(owner=user, session_name=session_name)
 
 
 def _known(user: AbstractBaseUser, idempotency_key: str | None) -> Run | None:
@@ -219,6 +226,8 @@ async def start() -> None:
 async def _start() -> None:
     global current, _lock  # noqa: PLW0603  as above
     if settings.DISTRIBUTED:
+        from conversations import bus  # noqa: PLC0415  it needs redis, half a second of each command
+
         hub.open()
         await bus.start()
         return
@@ -238,6 +247,8 @@ async def stop() -> None:
     """Stops this process's runner; does nothing when it has none."""
     global current, _lock  # noqa: PLW0603  as above
     if settings.DISTRIBUTED:
+        from conversations import bus  # noqa: PLC0415  as above
+
         hub.close()
         await bus.stop()
         return

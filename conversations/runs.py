@@ -17,8 +17,8 @@ from django.db.models.expressions import CombinedExpression
 from django.db.models.functions import Coalesce, Now
 from django.utils import timezone
 
-from conversations import threads
-from conversations.hub import Fence
+from conversations import statements, threads
+from conversations.hub import Fence, StoredEvent
 from conversations.models import Conversation, Message, Run, RunEvent, StageRun
 from conversations.models.chat import RunQuerySet
 from conversations.pipeline import events
@@ -117,15 +117,20 @@ def post_message(
     idempotency_key: str | None = None,
     resumes: Run | None = None,
 ) -> Run:
-    """Stores the ask, the place of its answer, a queued run and its first event."""
+    """Stores the ask, the place of its answer, a queued run and its first event; and the conversation, if it is new."""
     now = timezone.now()
-    # Locked, so that two posts at once get two places.
-    conversation = Conversation.objects.select_for_update().get(pk=conversation.pk)
+    is_new = conversation._state.adding
+    if not is_new:
+        # Locked, so that two posts at once get two places.
+        conversation = Conversation.objects.select_for_update().get(pk=conversation.pk)
     position = conversation.n_messages + 1
     conversation.n_messages += 2
     conversation.title = conversation.title or _title(text)
     conversation.updated_at = now
-    conversation.save(update_fields=["n_messages", "title", "updated_at"])
+    if is_new:
+        conversation.save(force_insert=True)
+    else:
+        conversation.save(update_fields=["n_messages", "title", "updated_at"])
     ask, answer = Message.objects.bulk_create(
         Message(conversation=conversation, position=position + n, role=role, text=said, created_at=now)
         for n, (role, said) in enumerate(((Message.Role.ASK, text), (Message.Role.ANSWER, "")))
@@ -142,7 +147,8 @@ def post_message(
         last_seq=1,
         created_at=now,
     )
-    RunEvent.objects.create(run=run, seq=1, type=Start.type, data=events.to_dict(start_event(run)), at=now)
+    started = StoredEvent(seq=1, event=start_event(run))
+    statements.insert_events([(run.pk, 1, Start.type, started.fields, now)])
     return run
 
 
@@ -187,7 +193,7 @@ def claim(*, run_id: UUID, owner: str, engine: str) -> Claim | None:
     )  # fmt: skip
     if not taken:
         return None
-    run = Run.objects.select_related("ask", "conversation", "user").get(pk=run_id)
+    run = Run.objects.select_related("ask").get(pk=run_id)
     if run.attempt > 1:
         _forget_lost(run)
     return Claim(run=run, fence=fence_of(run), earlier=earlier_of(run))

@@ -92,7 +92,7 @@ def find(text: str) -> ApiToken | None:
 def valid(text: str) -> ApiToken | None:
     """As `find`, for who only looks whether it still is: no use is noted."""
     found = ApiToken.objects.live().select_related("user").filter(digest=_digest(text), user__is_active=True)
-    token: ApiToken | None = found.first()
+    token: ApiToken | None = next(iter(found), None)
     return token
 
 

@@ -96,6 +96,7 @@ def test_an_old_export_is_downloaded_from_a_backup_of_a_live_server(
             assert ask(bob, "how many routers?")["status"] == "succeeded"
 
 
+@pytest.mark.one_database
 def test_a_backup_is_nobody_elses_to_read(server: Server, alice: httpx.Client, tmp_path: Path) -> None:
     ask(alice, "Export all assets as CSV")
     assert backup(server, tmp_path / "backup").returncode == 0
@@ -107,6 +108,7 @@ def test_a_backup_is_nobody_elses_to_read(server: Server, alice: httpx.Client, t
     assert about["exports"] == sum(path.suffix == ".csv" for path in made)
 
 
+@pytest.mark.one_database
 def test_a_folder_that_exists_is_left_alone(server: Server, tmp_path: Path) -> None:
     (tmp_path / "mine").write_text("precious")
     done = backup(server, tmp_path)
@@ -114,6 +116,7 @@ def test_a_folder_that_exists_is_left_alone(server: Server, tmp_path: Path) -> N
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
 
 
+@pytest.mark.one_database
 def test_a_backup_that_was_killed_is_not_taken_for_one(server: Server, tmp_path: Path) -> None:
     (tmp_path / "monday.incomplete").mkdir()
     done = backup(server, tmp_path / "monday")

@@ -172,6 +172,7 @@ def test_a_line_that_does_not_come_is_missed() -> None:
     assert missing(("HTTP/1.1 404 Not Found", '{"a": 1}'), answer) == ["HTTP/1.1 404 Not Found", '{"a": 1}']
 
 
+@pytest.mark.one_database
 def test_every_route_of_the_api_has_a_command(variables: dict[str, str]) -> None:
     text = " ".join(command.script for command in commands())
     paths = {path.split("?")[0] for path in re.findall(r"http://localhost:8000([^\s\"]+)", text)}
@@ -251,6 +252,7 @@ def test_every_path_named_in_the_documents_exists() -> None:
         assert gone == [], document.name
 
 
+@pytest.mark.one_database
 def test_the_readmes_curl_answers_with_a_finished_run(server: Server, variables: dict[str, str]) -> None:
     (curl,) = [block for block in blocks(text_of("README.md"), "sh") if "curl" in block]
     done = subprocess.run(

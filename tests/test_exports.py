@@ -178,7 +178,7 @@ async def test_a_failing_source_leaves_neither_file_nor_rows(alice: User, runnin
     run = (await exported(alice)).run_id
     before = stored_files()
     row = await threads.reading(lambda: Export.objects.get(run=run).run)
-    sink = exports.RunExports(run=row, user=alice, fence=runs.fence_of(row), first_position=1)
+    sink = exports.RunExports(run=row, fence=runs.fence_of(row), first_position=1)
     result = TableResult(kind="rows", columns=(Column(name="n", type="number"),), open_rows=breaking, matched=9)
     with pytest.raises(OSError, match="disk full"):
         await sink.store(result, source="tool", tool="t", query={}, title="", progress=lambda *_: None)
@@ -191,7 +191,7 @@ async def test_who_has_lost_the_run_stores_no_export(alice: User, running: Embed
     row = await threads.reading(lambda: Export.objects.select_related("run").get())
     before = stored_files()
     # The run has ended: whoever still writes for it is too late.
-    sink = exports.RunExports(run=row.run, user=alice, fence=runs.fence_of(row.run), first_position=1)
+    sink = exports.RunExports(run=row.run, fence=runs.fence_of(row.run), first_position=1)
     columns = (Column(name="n", type="number"),)
     result = TableResult(kind="rows", columns=columns, open_rows=lambda: iter([(1,)]), matched=1)
     with pytest.raises(LeaseLost):

@@ -10,6 +10,9 @@ from tests.browser.conftest import PageOf, sign_in
 from tests.people import PASSWORD
 from tests.server import Server
 
+#: The page and the session's end, which sign-in tests show on both databases.
+pytestmark = pytest.mark.one_database
+
 NEW = "a quite different one"
 
 

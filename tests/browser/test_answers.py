@@ -9,6 +9,9 @@ from tests.browser.conftest import PageOf
 from tests.browser.examination import check_accessible
 from tests.server import Server
 
+#: The page.
+pytestmark = pytest.mark.one_database
+
 
 @pytest.fixture(scope="module")
 def server(dictated_server: Server) -> Server:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
+import pytest
 from playwright.sync_api import Locator, Page, expect
 
 from tests.browser.conftest import PageOf
@@ -58,6 +59,7 @@ def test_alice_asks_watches_five_stages_and_downloads_every_asset(page_of: PageO
     assert len({row["id"] for row in rows}) == len(rows)
 
 
+@pytest.mark.one_database
 def test_the_page_is_the_same_after_a_reload(page_of: PageOf) -> None:
     page = page_of("alice")
     new_chat(page)
@@ -67,6 +69,7 @@ def test_the_page_is_the_same_after_a_reload(page_of: PageOf) -> None:
     assert page.locator("#content").inner_text() == before
 
 
+@pytest.mark.one_database
 def test_two_tabs_of_one_user_show_the_same_live(page_of: PageOf) -> None:
     page = page_of("alice")
     new_chat(page)
@@ -92,6 +95,7 @@ def test_bob_sees_nothing_of_alices(page_of: PageOf, problems: list[str]) -> Non
     assert problems == []
 
 
+@pytest.mark.one_database
 def test_the_draft_and_the_focus_stay_while_frames_arrive(page_of: PageOf) -> None:
     page = page_of("alice")
     new_chat(page)
@@ -106,6 +110,7 @@ def test_the_draft_and_the_focus_stay_while_frames_arrive(page_of: PageOf) -> No
     assert page.evaluate("document.activeElement.id") == "message"
 
 
+@pytest.mark.one_database
 def test_shift_enter_breaks_the_line_and_a_double_enter_sends_once(page_of: PageOf) -> None:
     page = page_of("alice")
     new_chat(page)
@@ -120,6 +125,7 @@ def test_shift_enter_breaks_the_line_and_a_double_enter_sends_once(page_of: Page
     assert page.locator(".ask").count() == 1
 
 
+@pytest.mark.one_database
 def test_it_works_without_scripts(page_of: PageOf) -> None:
     signed_in = page_of("alice")
     browser = signed_in.context.browser
@@ -137,6 +143,7 @@ def test_it_works_without_scripts(page_of: PageOf) -> None:
     context.close()
 
 
+@pytest.mark.one_database
 def test_it_works_without_a_socket(page_of: PageOf) -> None:
     signed_in = page_of("alice")
     page = signed_in.context.new_page()

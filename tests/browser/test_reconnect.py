@@ -92,6 +92,7 @@ class Line:
         return lambda message: None if self.is_cut else socket.send(message)
 
 
+@pytest.mark.one_database
 def test_a_connection_that_dies_silently_is_noticed_and_the_gap_is_filled(page_of: PageOf, gate: Path) -> None:
     page = page_of("alice")
     page.clock.install()
@@ -109,6 +110,7 @@ def test_a_connection_that_dies_silently_is_noticed_and_the_gap_is_filled(page_o
     live(page)
 
 
+@pytest.mark.one_database
 def test_a_computer_that_slept_reconnects_when_it_wakes(page_of: PageOf, gate: Path) -> None:
     page = page_of("alice")
     page.clock.install()
@@ -123,6 +125,7 @@ def test_a_computer_that_slept_reconnects_when_it_wakes(page_of: PageOf, gate: P
     assert line.n_opened == n_before + 1
 
 
+@pytest.mark.one_database
 def test_a_busy_connection_is_left_alone(page_of: PageOf) -> None:
     page = page_of("alice")
     page.clock.install()
@@ -143,6 +146,7 @@ def test_a_busy_connection_is_left_alone(page_of: PageOf) -> None:
     live(page)
 
 
+@pytest.mark.one_database
 def test_while_the_server_hangs_the_page_says_so_and_keeps_the_draft(
     page_of: PageOf, server: Server, gate: Path, problems: list[str]
 ) -> None:
@@ -184,6 +188,7 @@ def test_a_server_killed_in_mid_answer_and_started_again_finishes_it(
     forget(problems)
 
 
+@pytest.mark.one_database
 def test_what_the_page_asked_before_its_socket_opened_takes_nothing_back(page_of: PageOf, gate: Path) -> None:
     """Without a socket it asks over HTTP; that answer may come after the new socket has brought what is newer."""
     page = page_of("alice")
@@ -208,6 +213,7 @@ def test_what_the_page_asked_before_its_socket_opened_takes_nothing_back(page_of
     answered(page, run)
 
 
+@pytest.mark.one_database
 def test_offline_is_said_and_online_fills_the_gap(page_of: PageOf, gate: Path, problems: list[str]) -> None:
     page = page_of("alice")
     run = half_way(page)

@@ -14,6 +14,9 @@ from tests.browser.examination import ALL_VIEWS, check_accessible
 from tests.browser.test_behaviour import forget, new_chat, notice, sign_out_elsewhere
 from tests.server import Server, running
 
+#: The page; that runs stop on both databases is shown without it.
+pytestmark = pytest.mark.one_database
+
 HALF = "rows 3\nThe first half.\nwait\nThe second half."
 
 

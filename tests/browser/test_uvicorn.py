@@ -12,6 +12,9 @@ from tests.browser.conftest import PageOf
 from tests.browser.test_journey import ASK, ask, new_chat, rows_of
 from tests.server import Server, running
 
+#: The server program; the same journey runs on both databases under the other.
+pytestmark = pytest.mark.one_database
+
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:

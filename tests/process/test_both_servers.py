@@ -74,6 +74,7 @@ def frames_until(socket: ClientConnection, text: str) -> list[str]:
     return frames
 
 
+@pytest.mark.one_database
 def test_alice_asks_in_the_page_and_the_answer_grows_while_it_is_written(server: Server, gate: Path) -> None:
     with Browser(server, "alice") as alice, alice.socket() as socket:
         alice.say(WAITS)
@@ -86,6 +87,7 @@ def test_alice_asks_in_the_page_and_the_answer_grows_while_it_is_written(server:
     assert 'title="Download CSV file"' in page
 
 
+@pytest.mark.one_database
 def test_a_streams_events_arrive_before_the_run_ends(api: httpx.Client, gate: Path) -> None:
     with api.stream("POST", "/pipeline/stream", json={"request": WAITS}) as answer:
         pieces = answer.iter_bytes()
@@ -102,6 +104,7 @@ def test_a_streams_events_arrive_before_the_run_ends(api: httpx.Client, gate: Pa
     assert "export" in kinds
 
 
+@pytest.mark.one_database
 def test_bob_and_the_signed_out_get_nothing_of_alices(server: Server, api: httpx.Client) -> None:
     run = ask(api, "rows 3")
     assert download(api, run).count(b"\r\n") == 4
@@ -147,6 +150,7 @@ def held(api: httpx.Client) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.one_database
 def test_a_socket_that_is_sent_too_much_is_closed(server: Server) -> None:
     with Browser(server, "alice") as alice, alice.socket() as socket:
         socket.send("x" * 10_000)
@@ -180,6 +184,7 @@ def test_it_stops_in_time_and_cleanly_with_sockets_streams_and_downloads_open(tm
         assert download(api, large).count(b"\r\n") == LARGE + 1
 
 
+@pytest.mark.one_database
 def test_without_uvicorn_the_command_says_how_to_get_it(tmp_path: Path) -> None:
     (tmp_path / "uvicorn.py").write_text("raise ImportError(\"No module named 'uvicorn'\")\n", encoding="utf-8")
     server = Server(
@@ -194,6 +199,7 @@ def test_without_uvicorn_the_command_says_how_to_get_it(tmp_path: Path) -> None:
     assert not (server.folder / "data" / "opschat.sqlite3").exists()
 
 
+@pytest.mark.one_database
 def test_a_server_that_does_not_exist_is_refused_with_those_that_do(tmp_path: Path) -> None:
     server = Server(folder=tmp_path / "server", prepared=False, program="apache")
     refused = subprocess.run(

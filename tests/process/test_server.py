@@ -38,6 +38,7 @@ def empty_server(tmp_path: Path) -> Iterator[Server]:
         yield server
 
 
+@pytest.mark.one_database
 def test_the_seeds_own_request_is_answered_event_by_event(server: Server) -> None:
     body = {"request": "Hi", "context": {}, "user_id": "test", "session_id": "test"}
     with api_of(server) as api, api.stream("POST", "/pipeline/stream", json=body) as answer:
@@ -91,6 +92,7 @@ def test_after_a_crash_in_mid_run_it_is_gone_on_with_and_so_is_what_waited(tmp_p
         assert ask(api, "Hi again")["status"] == "succeeded"
 
 
+@pytest.mark.one_database
 def test_uvicorn_ends_open_streams_when_it_is_asked_to_stop(tmp_path: Path) -> None:
     settings = {"DJANGO_SETTINGS_MODULE": "tests.settings_dictated"}
     server = Server(folder=tmp_path / "server", variables=settings)
@@ -109,6 +111,7 @@ def test_uvicorn_ends_open_streams_when_it_is_asked_to_stop(tmp_path: Path) -> N
         process.wait(timeout=10)
 
 
+@pytest.mark.one_database
 def test_a_second_server_on_the_same_data_says_so_and_ends(server: Server) -> None:
     second = subprocess.run(
         server.command,
@@ -123,6 +126,7 @@ def test_a_second_server_on_the_same_data_says_so_and_ends(server: Server) -> No
     assert "Another opschat server runs on this data folder" in second.stderr
 
 
+@pytest.mark.one_database
 def test_a_taken_port_is_said_before_any_work(server: Server, tmp_path: Path) -> None:
     second = subprocess.run(
         server.command,
@@ -152,6 +156,7 @@ def test_runserver_executes_runs_and_stops_cleanly(tmp_path: Path) -> None:
     assert status == 0
 
 
+@pytest.mark.one_database
 def test_uvicorn_and_daphne_start_and_stop_the_runner(tmp_path: Path) -> None:
     server = Server(folder=tmp_path / "server")
     for command in (
