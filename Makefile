@@ -6,6 +6,8 @@ PYTHON := $(or $(shell for python in python3 python3.14 python3.13 python3.12 py
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done),python3)
 BOOTSTRAP := $(PYTHON) scripts/bootstrap.py
 PYTEST := $(BOOTSTRAP) --dev -- -m pytest
+# More than there are cores: the tests wait for servers and browsers.
+TOGETHER := --numprocesses=4 --dist=loadfile --no-loadscope-reorder
 
 .PHONY: help run test test-long lint bench manage lock
 
@@ -17,11 +19,13 @@ run: ## Start opschat on http://127.0.0.1:8000; ARGS="--server uvicorn" chooses 
 
 test: ## Run all tests, on SQLite and on PostgreSQL; ARGS go to pytest
 	@$(BOOTSTRAP) --dev -- -m tests.browser.chromium
-	@OPSCHAT_TEST_DB=sqlite $(PYTEST) --numprocesses=auto --maxprocesses=4 --dist=loadfile --no-loadscope-reorder $(value ARGS)
-	@OPSCHAT_TEST_DB=postgres $(PYTEST) --numprocesses=auto --maxprocesses=4 --dist=loadfile --no-loadscope-reorder $(value ARGS)
+	@OPSCHAT_TEST_DB=sqlite $(PYTEST) $(TOGETHER) $(value ARGS)
+	@OPSCHAT_TEST_DB=postgres $(PYTEST) $(TOGETHER) $(value ARGS)
 
-test-long: ## Run the fault tests: up to 45 minutes; ARGS go to pytest
+test-long: ## Run the fault tests, and every browser and process test on PostgreSQL: up to 45 minutes; ARGS go to pytest
+	@$(BOOTSTRAP) --dev -- -m tests.browser.chromium
 	@OPSCHAT_TEST_DB=sqlite $(PYTEST) $(or $(value ARGS),tests/long)
+	@$(if $(value ARGS),,OPSCHAT_TEST_DB=postgres OPSCHAT_TEST_ALL=1 $(PYTEST) $(TOGETHER) tests/browser tests/process)
 
 lint: ## Run all checks that need no test
 	@exec $(BOOTSTRAP) --dev -- scripts/lint.py

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
-from urllib.parse import quote_plus
+from urllib.parse import quote, quote_plus
 
 from bench import judging, procstat, wire
 from bench.judging import Seen
@@ -17,6 +18,8 @@ from bench.servers import Target
 #: Seconds after which an answer is given up, and counted as not complete.
 _PATIENCE_S = 60.0
 _SSE_ENDS = (b'"type":"complete"', b'"type": "complete"')
+#: A run on the page, and the newest event that the page shows of it.
+_SHOWN = re.compile(r'id="run-([0-9a-f-]{36})"[^>]* data-seq="([0-9]+)"')
 _CSRF = "benchbenchbenchbenchbenchbenchbe"
 
 
@@ -108,12 +111,20 @@ async def _client(target: Target, case: Case, at: int) -> Client:
     """Sockets are open before the clock runs, as a page's is when its user writes."""
     client = Client(port=target.port_of(at), person=target.people[at % len(target.people)])
     if case.kind == "ws":
-        client.socket = await open_socket(client)
+        client.socket = await open_socket(client, await _cursor(client))
     return client
 
 
-async def open_socket(client: Client) -> wire.Socket:
-    path = f"/ws/conversations/{client.person['conversation']}/"
+async def _cursor(client: Client) -> str:
+    """Of the page: without it the socket would begin with the runs of the case before, and they have ended."""
+    path, cookie = f"/conversations/{client.person['conversation']}/", f"sessionid={client.person['session']}"
+    page = await wire.exchange(client.port, wire.get(path, client.host, {"Cookie": cookie}))
+    shown = _SHOWN.findall(b"".join((await _answered(page)).chunks).decode())
+    return f"?cursor={quote(':'.join(shown[-1]))}" if shown else ""
+
+
+async def open_socket(client: Client, cursor: str = "") -> wire.Socket:
+    path = f"/ws/conversations/{client.person['conversation']}/{cursor}"
     headers = {"Cookie": f"sessionid={client.person['session']}"}
     return await wire.socket(client.port, wire.upgrade(path, client.host, headers), b"data-run-status=")
 
@@ -161,7 +172,8 @@ async def _ask_socket(client: Client, case: Case) -> wire.Record:
     posted = await wire.exchange(client.port, wire.post(path, body.encode(), client.host, headers))
     client.socket.record.sent_at = posted.record.sent_at
     await asyncio.wait({client.socket.ended}, timeout=_PATIENCE_S)
-    await _answered(posted)
+    if not b"".join((await _answered(posted)).chunks).startswith(b"HTTP/1.1 200"):
+        return wire.Record(sent_at=posted.record.sent_at)
     return client.socket.record
 
 

@@ -33,7 +33,7 @@ _LONGEST_TICK_S = 0.08
 #: A commit that took no longer is no load.
 _SHORT_S = 0.005
 #: Seconds after which a viewer of a new run that was told nothing looks at the rows.
-_FIRST_LOOK_S = 0.25
+_FIRST_LOOK_S = 1.0
 
 
 # -- EventWriter -----------------------------------------------------------------------------------------------------

@@ -31,8 +31,9 @@ def needs_a_database(item: pytest.Item) -> bool:
 
     pytest-django refuses the ORM, and `Server.start` a process, to a test of which this is not said. The mark
     `one_database` says it of one that uses a database all the same: other tests show on both that it stores and finds.
+    OPSCHAT_TEST_ALL runs those on every database.
     """
-    if item.get_closest_marker("one_database"):
+    if item.get_closest_marker("one_database") and not os.environ.get("OPSCHAT_TEST_ALL"):
         return False
     fixtures = {"db", "transactional_db", "server"} & set(getattr(item, "fixturenames", ()))
     folder = item.path.relative_to(ROOT / "tests").parts[0]
