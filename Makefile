@@ -6,8 +6,8 @@ PYTHON := $(or $(shell for python in python3 python3.14 python3.13 python3.12 py
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done),python3)
 BOOTSTRAP := $(PYTHON) scripts/bootstrap.py
 PYTEST := $(BOOTSTRAP) --dev -- -m pytest
-# More than there are cores: the tests wait for servers and browsers.
-TOGETHER := --numprocesses=4 --dist=loadfile --no-loadscope-reorder
+# More than there may be cores: tests wait for servers and browsers.
+TOGETHER := --numprocesses=3 --dist=loadfile --no-loadscope-reorder
 
 .PHONY: help run test test-long lint bench manage lock
 

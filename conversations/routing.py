@@ -13,6 +13,7 @@ from django.urls import path, re_path
 
 from conversations import health, stream
 from conversations.consumers import ConversationConsumer
+from conversations.handler import security_headers
 
 websocket_urlpatterns = [
     path("ws/conversations/<uuid:conversation_id>/", ConversationConsumer.as_asgi()),
@@ -65,20 +66,9 @@ def _with_headers(send: Any) -> Any:
 
     async def send_with(message: Any) -> None:
         if message["type"] == "http.response.start":
-            message = {**message, "headers": [*message["headers"], *_security_headers()]}
+            given = {name for name, _ in message["headers"]}
+            ours = [(name.lower().encode(), value.encode()) for name, value in security_headers().items()]
+            message = {**message, "headers": [*message["headers"], *(pair for pair in ours if pair[0] not in given)]}
         await send(message)
 
     return send_with
-
-
-def _security_headers() -> list[tuple[bytes, bytes]]:
-    headers = [
-        (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
-        (b"cross-origin-opener-policy", settings.SECURE_CROSS_ORIGIN_OPENER_POLICY.encode()),
-        (b"referrer-policy", settings.SECURE_REFERRER_POLICY.encode()),
-        (b"x-frame-options", settings.X_FRAME_OPTIONS.encode()),
-    ]
-    if settings.SECURE_HSTS_SECONDS:
-        hsts = f"max-age={settings.SECURE_HSTS_SECONDS}; includeSubDomains; preload"
-        headers.append((b"strict-transport-security", hsts.encode()))
-    return headers

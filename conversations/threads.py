@@ -87,6 +87,8 @@ def _has_heard(connection: BaseDatabaseWrapper) -> bool:
 
 #: Short reads and writes for viewers and the API.
 reading = Threads("opschat-read", size=4)
+#: Pages and forms, with all their middleware.
+answering = Threads("opschat-answer", size=12)
 #: Claims, leases and ends of runs: short, and never behind a crowd of viewers, or a lease would be lost to it.
 executing = Threads("opschat-execute", size=2)
 #: The tools' queries and the exports they fill; may take minutes.

@@ -14,16 +14,17 @@ from typing import Any
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "opschat.settings")
 
-from django.core.asgi import get_asgi_application
+import django
 
-_django = get_asgi_application()
+django.setup(set_prefix=False)
 
 from conversations import runner  # noqa: E402  needs Django set up
+from conversations.handler import PageHandler  # noqa: E402
 from conversations.hub import hub  # noqa: E402
 from conversations.routing import protocols  # noqa: E402
 
 logger = logging.getLogger("conversations")
-_routed = protocols(_django)
+_routed = protocols(PageHandler())
 
 
 async def application(scope: Any, receive: Any, send: Any) -> None:

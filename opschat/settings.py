@@ -151,7 +151,6 @@ MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "csp.middleware.CSPMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
-    "servestatic.middleware.ServeStaticMiddleware",
     "conversations.middleware.AnswersMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
@@ -207,7 +206,7 @@ def _postgres(url: str) -> dict[str, Any]:
     database: dict[str, Any] = env.db_url_config(url)
     if database.get("ENGINE") != _POSTGRES or not database.get("NAME"):
         raise ImproperlyConfigured("DATABASE_URL is not postgres://user:password@host:port/name. Unset it for SQLite.")
-    # Under ASGI each request has a thread of its own, which without a pool would connect anew.
+    # channels signs sockets in with a thread for each, which without a pool would connect anew.
     options = {
         "pool": {"min_size": 1, "max_size": 64, "timeout": 10},
         "application_name": "opschat",

@@ -17,7 +17,7 @@ from conversations.pipeline.tools import registry
 from conversations.runner import EmbeddedRunner
 from tests import databases
 from tests.engines import DictatedEngine, ToyTool
-from tests.environment import is_postgres
+from tests.environment import is_postgres, is_whole
 from tests.people import PASSWORD
 
 #: How many of the collected tests are left to the run on SQLite.
@@ -56,6 +56,10 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         if is_postgres()
         else f"{n_run} tests on SQLite."
     )
+    if not is_whole():
+        terminalreporter.write_line(
+            "Pages were examined in one view each, with a fifth of the hostile strings; test-long takes all."
+        )
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -18,7 +18,7 @@ import pytest
 from django.db import connection
 from psycopg import sql
 
-from tests.environment import POSTGRES, address_of, is_postgres, run_folder, run_prefix, without_settings
+from tests.environment import POSTGRES, address_of, is_postgres, is_whole, run_folder, run_prefix, without_settings
 from tests.people import PASSWORD
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -31,9 +31,9 @@ def needs_a_database(item: pytest.Item) -> bool:
 
     pytest-django refuses the ORM, and `Server.start` a process, to a test of which this is not said. The mark
     `one_database` says it of one that uses a database all the same: other tests show on both that it stores and finds.
-    OPSCHAT_TEST_ALL runs those on every database.
+    `make test-long` runs those on PostgreSQL too.
     """
-    if item.get_closest_marker("one_database") and not os.environ.get("OPSCHAT_TEST_ALL"):
+    if item.get_closest_marker("one_database") and not is_whole():
         return False
     fixtures = {"db", "transactional_db", "server"} & set(getattr(item, "fixturenames", ()))
     folder = item.path.relative_to(ROOT / "tests").parts[0]

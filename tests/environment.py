@@ -49,6 +49,11 @@ def is_postgres() -> bool:
     return os.environ.get("OPSCHAT_TEST_DB") == "postgres"
 
 
+def is_whole() -> bool:
+    """In `make test-long`: on every database, in every view, of every string."""
+    return bool(os.environ.get("OPSCHAT_TEST_ALL"))
+
+
 def run_folder() -> Path:
     """What the processes of the run share."""
     return Path(os.environ[RUN])

@@ -199,7 +199,13 @@ def test_production_speaks_https_only_and_says_so(manage: Manage) -> None:
         "print(c.get('/accounts/login/').headers['Location'])\n"
         "r = c.get('/accounts/login/', secure=True)\n"
         "print(r.status_code, r.headers['Strict-Transport-Security'], r.cookies['csrftoken']['secure'])\n"
-        "r = c.get('/static/conversations/opschat.css', secure=True)\n"
+        "import asyncio, httpx\n"
+        "from opschat.asgi import application\n"
+        "async def get(path):\n"
+        "    transport = httpx.ASGITransport(application)\n"
+        "    async with httpx.AsyncClient(transport=transport, base_url='https://chat.example.org') as client:\n"
+        "        return await client.get(path)\n"
+        "r = asyncio.run(get('/static/conversations/opschat.css'))\n"
         "print(r.status_code, r.headers['Strict-Transport-Security'], r.headers['X-Content-Type-Options'])\n"
     )
     manage("migrate", "-v0", **PRODUCTION)

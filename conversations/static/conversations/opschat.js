@@ -194,7 +194,7 @@
   // Without a socket the page asks for itself while something is under way.
   let isAsking = false, askedAt = 0;
   setInterval(() => {
-    if (isLive || isAsking || !byId("connection") || document.hidden || !runs().some(isUnfinished)) return;
+    if (isLive || isAsking || closedFor || !byId("connection") || document.hidden || !runs().some(isUnfinished)) return;
     isAsking = true;
     askedAt = Date.now();
     htmx.ajax("GET", location.pathname, { source: "#content", target: "#content", select: "#content", swap: "morph" })

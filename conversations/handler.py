@@ -1,0 +1,49 @@
+"""Django's handler, with one way to a thread and back for each page, and static files before it.
+
+Django's own makes a way for each hook of each middleware, in a new thread that opens the database anew.
+"""
+
+from __future__ import annotations
+
+from django.conf import settings
+from django.core.handlers.asgi import ASGIHandler
+from django.http import HttpRequest
+from django.http.response import HttpResponseBase
+from servestatic.middleware import AsyncServeStaticFileResponse, ServeStaticMiddleware
+
+from conversations import threads
+
+
+class PageHandler(ASGIHandler):
+    """Views and middleware are synchronous, and run together in a thread that keeps its connection."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._files = ServeStaticMiddleware(self._page)
+
+    def load_middleware(self, is_async: bool = False) -> None:
+        super().load_middleware(is_async=False)
+
+    async def get_response_async(self, request: HttpRequest) -> HttpResponseBase:
+        response: HttpResponseBase = await self._files(request)
+        if isinstance(response, AsyncServeStaticFileResponse):
+            for name, value in security_headers().items():
+                response.headers[name] = value
+        return response
+
+    async def _page(self, request: HttpRequest) -> HttpResponseBase:
+        return await threads.answering(self.get_response, request)
+
+
+def security_headers() -> dict[str, str]:
+    """What Django's middleware gives to every page, for answers that it doesn't see and that hold nothing to be run."""
+    headers = {
+        "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+        "Cross-Origin-Opener-Policy": settings.SECURE_CROSS_ORIGIN_OPENER_POLICY,
+        "Referrer-Policy": settings.SECURE_REFERRER_POLICY,
+        "X-Content-Type-Options": "nosniff",
+        "X-Frame-Options": settings.X_FRAME_OPTIONS,
+    }
+    if settings.SECURE_HSTS_SECONDS:
+        headers["Strict-Transport-Security"] = f"max-age={settings.SECURE_HSTS_SECONDS}; includeSubDomains; preload"
+    return headers
