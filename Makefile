@@ -7,7 +7,7 @@ PYTHON := $(or $(shell for python in python3 python3.14 python3.13 python3.12 py
 BOOTSTRAP := $(PYTHON) scripts/bootstrap.py
 PYTEST := $(BOOTSTRAP) --dev -- -m pytest
 # More than there may be cores: tests wait for servers and browsers.
-TOGETHER := --numprocesses=3 --dist=loadfile --no-loadscope-reorder
+TOGETHER := --numprocesses=4 --dist=loadfile --no-loadscope-reorder
 
 .PHONY: help run test test-long lint bench manage lock
 
@@ -25,7 +25,7 @@ test: ## Run all tests, on SQLite and on PostgreSQL; ARGS go to pytest
 test-long: ## Run the fault tests, and every browser and process test on PostgreSQL: up to 45 minutes; ARGS go to pytest
 	@$(BOOTSTRAP) --dev -- -m tests.browser.chromium
 	@OPSCHAT_TEST_DB=sqlite $(PYTEST) $(or $(value ARGS),tests/long)
-	@$(if $(value ARGS),,OPSCHAT_TEST_DB=postgres OPSCHAT_TEST_ALL=1 $(PYTEST) $(TOGETHER) tests/browser tests/process)
+	@$(if $(value ARGS),,OPSCHAT_TEST_DB=postgres OPSCHAT_TEST_ALL=1 $(PYTEST) $(TOGETHER) tests/browser tests/process tests/test_admin_lists.py)
 
 lint: ## Run all checks that need no test
 	@exec $(BOOTSTRAP) --dev -- scripts/lint.py

@@ -25,6 +25,10 @@ LEFT = pytest.StashKey[int]()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not is_whole():
+        left = [item for item in items if item.get_closest_marker("whole")]
+        config.hook.pytest_deselected(items=left)
+        items[:] = [item for item in items if not item.get_closest_marker("whole")]
     if not is_postgres():
         return
     left = [item for item in items if not databases.needs_a_database(item)]
@@ -58,7 +62,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     )
     if not is_whole():
         terminalreporter.write_line(
-            "Pages were examined in one view each, with a fifth of the hostile strings; test-long takes all."
+            "Left to `make test-long`: the tests marked `whole`, more views of pages, most hostile strings."
         )
 
 

@@ -290,6 +290,7 @@ def read(client: Client, row: Any) -> tuple[int, Any]:
     return len(queries), response
 
 
+@pytest.mark.whole
 def test_a_list_takes_the_same_queries_for_10_and_for_10_000_conversations(alice: User, reviewer: Client) -> None:
     history(alice, 10)
     few = n_queries(reviewer)

@@ -74,6 +74,7 @@ def test_signing_in(page_of: PageOf) -> None:
     check_accessible(page)
 
 
+@pytest.mark.whole
 def test_what_a_reviewer_reads(page_of: PageOf) -> None:
     page = page_of("alice")
     new_chat(page)
@@ -87,6 +88,7 @@ def test_what_a_reviewer_reads(page_of: PageOf) -> None:
 WIDE_VIEWS = (ALL_VIEWS[0], ALL_VIEWS[2])
 
 
+@pytest.mark.whole
 def test_the_reviews_lists_and_pages(page_of: PageOf) -> None:
     page = page_of("alice")
     new_chat(page)
@@ -104,6 +106,7 @@ def test_the_reviews_lists_and_pages(page_of: PageOf) -> None:
             check_accessible(theirs, views=WIDE_VIEWS)
 
 
+@pytest.mark.whole
 def test_the_list_of_assets_and_one_of_them(page_of: PageOf) -> None:
     theirs = page_of("erin")
     theirs.goto("/admin/inventory/asset/")

@@ -243,6 +243,7 @@ def test_a_message_is_not_sent_as_somebody_else(page_of: PageOf, problems: list[
     forget(problems)
 
 
+@pytest.mark.whole
 def test_who_is_somebody_else_by_then_is_told(page_of: PageOf, problems: list[str]) -> None:
     page, elsewhere, bobs = page_of("alice"), page_of("alice"), page_of("bob")
     new_chat(page)
@@ -256,6 +257,7 @@ def test_who_is_somebody_else_by_then_is_told(page_of: PageOf, problems: list[st
     forget(problems)
 
 
+@pytest.mark.whole
 def test_an_old_form_without_scripts_gives_back_what_was_typed(page_of: PageOf, server: Server) -> None:
     signed_in = page_of("alice")
     browser = signed_in.context.browser
@@ -287,6 +289,7 @@ def ask_before(server: Server, conversation_id: str, n: int) -> None:
             api.post("/pipeline", json=sent).raise_for_status()
 
 
+@pytest.mark.whole
 def test_the_whole_journey_works_without_scripts(page_of: PageOf, server: Server) -> None:
     browser = page_of("alice").context.browser
     assert browser is not None

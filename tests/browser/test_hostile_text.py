@@ -132,6 +132,7 @@ def test_a_copy_has_the_control_characters_themselves(page_of: PageOf, server: S
     assert page.locator(".code .char").first.inner_text() == "␛"
 
 
+@pytest.mark.whole
 def test_no_page_of_the_admin_breaks_the_policy(page_of: PageOf, server: Server) -> None:
     page = page_of("admin")
     found = watch(page)

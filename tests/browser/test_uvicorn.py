@@ -25,6 +25,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield server
 
 
+@pytest.mark.whole
 def test_alice_asks_watches_and_downloads_under_uvicorn(page_of: PageOf, tmp_path: Path) -> None:
     page = page_of("alice")
     new_chat(page)
