@@ -13,9 +13,9 @@ import pytest
 import redis
 from psycopg import sql
 
-from tests import databases, servers
-from tests.environment import is_postgres, without_settings
-from tests.server import ROOT, Server, accepts
+from tests import servers
+from tests.environment import without_settings
+from tests.server import ROOT, accepts
 from tests.servers import NoServer, Postgres, postgres, valkey
 
 
@@ -110,12 +110,12 @@ def test_a_given_server_that_does_not_answer_is_an_error(monkeypatch: pytest.Mon
 # -- Which tests run where -------------------------------------------------------------------------------------------
 
 
-def collected(*arguments: str, database: str) -> subprocess.CompletedProcess[str]:
+def collected(*arguments: str, database: str, **variables: str) -> subprocess.CompletedProcess[str]:
     # A run of its own, which is not one of this run's processes.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
     return subprocess.run(
         [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider", *arguments],
-        cwd=ROOT, env={**without_settings(environment), "OPSCHAT_TEST_DB": database},
+        cwd=ROOT, env={**without_settings(environment), "OPSCHAT_TEST_DB": database, **variables},
         capture_output=True, text=True, check=False, timeout=100,
     )  # fmt: skip
 
@@ -145,14 +145,7 @@ def test_the_long_tests_are_run_by_name_alone() -> None:
     assert "tests/long/" in collected("tests/long", database="sqlite").stdout
 
 
-def test_a_test_of_which_no_database_is_known_starts_no_server(tmp_path: Path) -> None:
-    assert not is_postgres()
-    with pytest.raises(AssertionError, match="takes it from a fixture `server`"):
-        Server(folder=tmp_path / "server", prepared=False).start()
-
-
-@pytest.mark.one_database
-@pytest.mark.django_db
-def test_a_test_with_the_mark_runs_on_sqlite_alone(request: pytest.FixtureRequest) -> None:
-    assert not is_postgres()
-    assert not databases.needs_a_database(request.node)
+def test_what_takes_long_is_left_to_the_long_tests() -> None:
+    name = "test_a_list_takes_the_same_queries_for_10_and_for_10_000_conversations"
+    assert name not in collected("tests/test_admin_lists.py", database="sqlite").stdout
+    assert name in collected("tests/test_admin_lists.py", database="sqlite", OPSCHAT_TEST_ALL="1").stdout
