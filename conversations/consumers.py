@@ -18,7 +18,6 @@ from conversations import audit, event_log, fragments, metrics, sessions, thread
 from conversations.fragments import RunState
 from conversations.hub import HEARTBEAT_S, Batch, StoredEvent, hub, topic_of_conversation, topic_of_user
 from conversations.models import Conversation, Run
-from conversations.pipeline.events import Token
 
 logger = logging.getLogger(__name__)
 
@@ -30,8 +29,6 @@ _HEARTBEAT = "<!--hb-->"
 _GONE = (Disconnected, OSError)
 #: Close codes: signed out, or the account closed; and the conversation isn't the viewer's to see any more.
 _SIGNED_OUT, _NOT_VISIBLE = 4401, 4404
-#: Code points of an answer that is drawn on the event loop: half a millisecond.
-_SHORT = 4000
 #: Runs sent to a page that knows none.
 _MOST = 50
 
@@ -157,8 +154,7 @@ class ConversationConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]  # cha
             return
         fresh = await event_log.catch_up(run_id, known.seq, batches)
         if fresh:
-            is_quick = _is_quick(known, fresh)
-            await self._send(_drawn(known, fresh) if is_quick else await threads.reading(_drawn, known, fresh))
+            await self._send(await threads.reading(_drawn, known, fresh))
             states[run_id] = None if known.is_finished else known
 
     async def _send(self, frame: str) -> None:
@@ -235,11 +231,6 @@ def _drawn(state: RunState, fresh: list[StoredEvent]) -> str:
     since = state.mark()
     _move(state, fresh)
     return fragments.frame(state, since=since)
-
-
-def _is_quick(state: RunState, fresh: list[StoredEvent]) -> bool:
-    """Some words more of a short answer are drawn in less time than it takes to go to a thread and back."""
-    return len(state.text) < _SHORT and all(isinstance(stored.event, Token) for stored in fresh)
 
 
 def _changes_the_list(batch: Batch) -> bool:
