@@ -38,6 +38,6 @@ manage: ## Run a management command: make manage ARGS="create_token alice"
 
 lock: ## Choose the newest allowed versions anew (needs uv)
 	@uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header \
-		--extra uvicorn --extra scale pyproject.toml -o requirements.lock
+		--extra s3 --extra uvicorn --extra scale pyproject.toml -o requirements.lock
 	@uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header \
-		--extra uvicorn --extra scale --group dev pyproject.toml -c requirements.lock -o requirements-dev.lock
+		--extra s3 --extra uvicorn --extra scale --group dev pyproject.toml -c requirements.lock -o requirements-dev.lock
