@@ -359,8 +359,11 @@ def _ended(task: asyncio.Task[None]) -> None:
 
 
 async def _cancelled(*tasks: asyncio.Task[None]) -> None:
-    for task in tasks:
-        task.cancel()
+    """Asks until they have ended: the layer's `flush` takes a cancellation that comes meanwhile for its own."""
+    while going := [task for task in tasks if not task.done()]:
+        for task in going:
+            task.cancel()
+        await asyncio.wait(going, timeout=_PAUSE_S)
     await asyncio.gather(*tasks, return_exceptions=True)
 
 

@@ -6,7 +6,7 @@ import asyncio
 import random
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -324,3 +324,26 @@ async def test_a_message_of_another_version_is_left_aside(
             assert await viewer.next(timeout_s=SOON_S) == batch
     await layer.flush()
     assert "can't be read" in caplog.text
+
+
+class FlushingLayer(Layer):
+    """As the library's: whoever cancels its caller during `flush` is taken for the library itself, once."""
+
+    def __init__(self, server: Valkey) -> None:
+        super().__init__(server)
+        self.flushes = asyncio.Event()
+
+    async def receive(self, channel: str) -> Any:
+        raise ConnectionError("The cable is cut")
+
+    async def flush(self) -> None:
+        self.flushes.set()
+        with suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        await super().flush()
+
+
+async def test_a_process_that_stops_while_the_layer_is_flushed_ends(redis_server: Valkey) -> None:
+    layer = FlushingLayer(redis_server)
+    async with asyncio.timeout(SOON_S), joined(Hub(), layer):
+        await layer.flushes.wait()
