@@ -1,117 +1,41 @@
-"""Every write to Export and ExportFile and their files. Files go through Django's storage `exports`.
-
-CSV: RFC 4180 (CRLF, quotes doubled), UTF-8 without BOM, header of column names; null is an empty cell.
-"""
+"""Every write to Export and ExportFile: stored, converted, deleted, expired. The bytes are `files`' and `formats`'."""
 
 from __future__ import annotations
 
-import csv
-import hashlib
-import io
-import re
 import threading
 import time
 from asyncio import CancelledError
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
-from datetime import datetime
-from functools import partial
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from io import BufferedReader
 from typing import Any
+from uuid import UUID
 
-from django.core.files import File
-from django.core.files.storage import storages
-from django.db import transaction
+from django.conf import settings
+from django.db import IntegrityError, transaction
 from django.urls import reverse
 from django.utils import timezone
 
-from conversations import audit, commit, threads
+from conversations import audit, commit, files, threads
+from conversations.formats import kinds
+from conversations.formats.comparing import Comparison
+from conversations.formats.csv_file import CsvFile
+from conversations.formats.errors import CannotHold
+from conversations.formats.kinds import Format
+from conversations.formats.table import Table
 from conversations.hub import Fence
 from conversations.models import Export, ExportFile, Run, RunEvent
 from conversations.pipeline.events import ExportStored
 from conversations.pipeline.job import StoredExport
-from conversations.pipeline.tools import Cell, Progress, TableResult
+from conversations.pipeline.tools import Column, Progress, TableResult
 
-#: Rows kept with the export, for the page.
-_PREVIEW = 10
-#: Bytes handed to the storage and to a client at a time.
-_CHUNK = 256 * 1024
-#: Rows between two looks at the clock, the stop flag and the progress.
-_STEP = 500
-
-#: What a spreadsheet would run: = + - @ TAB CR at the start, also behind apostrophes (so that the guard is reversible).
-_FORMULA = re.compile(r"'*[=+\-@\t\r]")
-_NEGATIVE_NUMBER = re.compile(r"-\d+(\.\d+)?")
-
-FORMATS = ("csv",)
+# -- Storing ---------------------------------------------------------------------------------------------------------
 
 
 class Stopped(Exception):
     """The run was stopped while its file was written."""
-
-
-class CorruptExport(Exception):
-    """The stored file is not what was written."""
-
-
-# -- CSV -------------------------------------------------------------------------------------------------------------
-
-
-def guarded(cell: Cell) -> Cell:
-    """The cell, behind one apostrophe when a spreadsheet would run it as a formula; plain negative numbers stay."""
-    if isinstance(cell, str) and _FORMULA.match(cell) and not _NEGATIVE_NUMBER.fullmatch(cell):
-        return "'" + cell
-    return cell
-
-
-class CsvFile(File):  # type: ignore[type-arg]  # django-stubs: File is generic only for type checkers
-    """A CSV that is written while a storage reads it: memory stays flat whatever the number of rows.
-
-    After it has been read: `n_rows`, `n_bytes`, `n_guarded`, `sha256`, `first_rows`.
-    """
-
-    def __init__(self, header: Sequence[str], rows: Iterable[Sequence[Cell]], on_step: Callable[[int], None]) -> None:
-        super().__init__(file=None, name="export.csv")
-        self._header = header
-        self._rows = rows
-        self._on_step = on_step
-        self._digest = hashlib.sha256()
-        self.n_rows = self.n_bytes = self.n_guarded = 0
-        self.first_rows: list[list[Cell]] = []
-
-    @property
-    def sha256(self) -> str:
-        return self._digest.hexdigest()
-
-    def chunks(self, chunk_size: int | None = None) -> Iterator[bytes]:
-        """The file's bytes, once. `on_step` is called with the rows so far and may raise to stop."""
-        text = io.StringIO(newline="")
-        writer = csv.writer(text, lineterminator="\r\n")
-        writer.writerow(self._guard(self._header))
-        for row in self._rows:
-            if self.n_rows < _PREVIEW:
-                self.first_rows.append(list(row))
-            self.n_rows += 1
-            writer.writerow(self._guard(row))
-            if self.n_rows % _STEP == 0:
-                self._on_step(self.n_rows)
-                if text.tell() >= _CHUNK:
-                    yield self._taken(text)
-        yield self._taken(text)
-
-    def _guard(self, row: Sequence[Cell]) -> list[Cell]:
-        cells = [guarded(cell) for cell in row]
-        self.n_guarded += sum(1 for before, after in zip(row, cells, strict=True) if before is not after)
-        return cells
-
-    def _taken(self, text: io.StringIO) -> bytes:
-        chunk = text.getvalue().encode()
-        text.seek(0)
-        text.truncate()
-        self._digest.update(chunk)
-        self.n_bytes += len(chunk)
-        return chunk
-
-
-# -- Storing ---------------------------------------------------------------------------------------------------------
 
 
 class RunExports:
@@ -131,19 +55,17 @@ class RunExports:
         self._n_stored += 1
 
         def write() -> Export:
-            export = Export(
-                owner_id=self._run.user_id,
-                run=self._run,
-                position=position,
-                source=source,
-                tool=tool,
-                query=query,
-                title=title,
-                name=f"export_{time.time_ns() // 1_000_000}",
-                columns=[{"name": c.name, "type": c.type} for c in result.columns],
-                preview_columns=list(result.preview_columns),
+            export = new_export(
+                run=self._run, position=position, source=source, tool=tool, query=query, title=title, result=result
             )
-            return self._write(export, result, progress, stop)
+            write_export(
+                export,
+                result,
+                on_step=_reporting(result, progress, stop),
+                beside=lambda: commit.hold(self._fence),
+            )
+            progress(100, f"wrote {export.n_rows:,} rows")
+            return export
 
         try:
             export = await threads.working(write)
@@ -158,50 +80,253 @@ class RunExports:
             downloads=downloads(export),
         )
 
-    def _write(self, export: Export, result: TableResult, progress: Progress, stop: threading.Event) -> Export:
-        expected = result.expected if result.expected is not None else result.matched
 
-        def step(n_rows: int) -> None:
-            if stop.is_set():
-                raise Stopped
-            progress(100 * n_rows / max(expected, n_rows), f"wrote {n_rows:,} of {expected:,} rows")
+def new_export(
+    *,
+    run: Run,
+    position: int,
+    source: str,
+    tool: str,
+    query: dict[str, Any],
+    title: str,
+    result: TableResult,
+    again_of: Export | None = None,
+) -> Export:
+    """The row of an export that is about to be written; not saved."""
+    now = timezone.now()
+    days = settings.OPSCHAT_EXPORT_DAYS
+    return Export(
+        owner_id=run.user_id,
+        run=run,
+        position=position,
+        source=source,
+        tool=tool,
+        query=query,
+        title=title,
+        name=f"export_{time.time_ns() // 1_000_000}",
+        columns=[{"name": c.name, "type": c.type} for c in result.columns],
+        preview_columns=list(result.preview_columns),
+        created_at=now,
+        expires_at=now + timedelta(days=days) if days else None,
+        again_of=again_of,
+    )
 
-        file = CsvFile([c.name for c in result.columns], result.open_rows(), step)
-        path = _saved(export, file)
-        try:
-            self._save_rows(export, file, path)
-        except BaseException:
-            storages["exports"].delete(path)
-            raise
-        progress(100, f"wrote {file.n_rows:,} rows")
-        return export
 
-    @threads.write_turn()
-    @transaction.atomic
-    def _save_rows(self, export: Export, file: CsvFile, path: str) -> None:
+def _reporting(result: TableResult, progress: Progress, stop: threading.Event) -> Callable[[int], None]:
+    expected = result.expected if result.expected is not None else result.matched
+
+    def step(n_rows: int) -> None:
+        if stop.is_set():
+            raise Stopped
+        progress(100 * n_rows / max(expected, n_rows), f"wrote {n_rows:,} of {expected:,} rows")
+
+    return step
+
+
+def write_export(
+    export: Export, result: TableResult, *, on_step: Callable[[int], None], beside: Callable[[], None]
+) -> None:
+    """Writes the CSV, then stores the file, the rows and the audit entry together: all or nothing is left.
+
+    `on_step` is told the rows so far and may raise to stop; `beside` is called first in the transaction and may too.
+    """
+    file = CsvFile([c.name for c in result.columns], result.open_rows(), on_step)
+    with files.Scratch() as scratch:
+        content = scratch.write(file.chunks())
         export.n_rows = file.n_rows
         export.n_guarded = file.n_guarded
         export.preview = file.first_rows
-        commit.hold(self._fence)
-        export.save(force_insert=True)
-        ExportFile.objects.create(export=export, format="csv", path=path, sha256=file.sha256, n_bytes=file.n_bytes)
-        audit.record(
-            actor=self._run.user,
-            action="export.create",
-            object_type="export",
-            object_id=export.pk,
-            detail={"rows": file.n_rows, "bytes": file.n_bytes, "sha256": file.sha256, "run": str(self._run.pk)},
-        )
+        files.upload(content)
+        with _left_clean(content):
+            _save(export, content, beside)
 
 
-def _saved(export: Export, file: CsvFile) -> str:
-    """Streams the file into the storage; its name there. A half-written file is removed before the error goes on."""
-    path = f"{export.created_at:%Y/%m}/{export.pk}.csv"
+@threads.write_turn()
+@transaction.atomic
+def _save(export: Export, content: files.Content, beside: Callable[[], None]) -> None:
+    beside()
+    export.save(force_insert=True)
+    _keep(export, kinds.CSV.key, content)
+    audit.record(
+        actor=export.run.user, action="export.create", object_type="export", object_id=export.pk,
+        detail={
+            "rows": export.n_rows, "bytes": content.n_bytes, "sha256": content.sha256, "guarded": export.n_guarded,
+            "run": str(export.run_id), **({"again_of": str(export.again_of_id)} if export.again_of_id else {}),
+        },
+    )  # fmt: skip
+
+
+def _keep(export: Export, key: str, content: files.Content) -> ExportFile:
+    files.keep(content)
+    stored: ExportFile = ExportFile.objects.create(
+        export=export, format=key, path=content.path, sha256=content.sha256, n_bytes=content.n_bytes,
+        digests=content.digests,
+    )  # fmt: skip
+    return stored
+
+
+@contextmanager
+def _left_clean(content: files.Content) -> Iterator[None]:
+    """When the transaction inside fails, its file goes too, unless another export has the same."""
     try:
-        return str(storages["exports"].save(path, file))
+        yield
     except BaseException:
-        storages["exports"].delete(path)
+        with threads.write_turn(), transaction.atomic():
+            _discard_file(content.path, content.sha256)
         raise
+
+
+def _discard_file(path: str, sha256: str) -> None:
+    files.discard(path=path, sha256=sha256, is_needed=ExportFile.objects.filter(path=path).exists)
+
+
+# -- Other formats ---------------------------------------------------------------------------------------------------
+
+#: Conversions that run at once in this process: each may take a while and a worker's thread.
+_MOST_CONVERSIONS = 4
+#: Seconds that a request waits for its turn.
+_TURN_S = 20.0
+_turns = threading.BoundedSemaphore(_MOST_CONVERSIONS)
+_making: dict[tuple[UUID, str], threading.Lock] = {}
+_making_lock = threading.Lock()
+
+
+class Busy(Exception):
+    """So many files are being made that this one has to wait."""
+
+
+def file_of(export: Export, wanted: Format) -> ExportFile:
+    """The export's file in the format: made from the stored CSV when it is asked for the first time, then kept.
+
+    Raises CannotHold, files.Corrupt when the CSV isn't what was written, Busy, OSError of a full disk.
+    """
+    if reason := unavailable(export, wanted.key):
+        raise CannotHold(reason)
+    return _stored(export, wanted) or _made(export, wanted)
+
+
+def unavailable(export: Export, key: str) -> str:
+    """Why the format can't hold the rows, as far as it is known; else empty."""
+    size = kinds.cannot_hold(key, n_rows=export.n_rows, n_columns=len(export.columns))
+    return size or str(export.unavailable.get(key, ""))
+
+
+def _stored(export: Export, wanted: Format) -> ExportFile | None:
+    found: ExportFile | None = ExportFile.objects.defer(None).filter(export=export, format=wanted.key).first()
+    return found
+
+
+def _made(export: Export, wanted: Format) -> ExportFile:
+    """One request makes the file; others for the same wait for it."""
+    key = export.pk, wanted.key
+    with _making_lock:
+        making = _making.setdefault(key, threading.Lock())
+    with making:
+        try:
+            return _stored(export, wanted) or _make_in_turn(export, wanted)
+        finally:
+            with _making_lock:
+                _making.pop(key, None)
+
+
+def _make_in_turn(export: Export, wanted: Format) -> ExportFile:
+    if not _turns.acquire(timeout=_TURN_S):
+        raise Busy("Several files are being made at the moment; try again in a minute.")
+    try:
+        return _make(export, wanted)
+    except CannotHold as error:
+        Export.objects.filter(pk=export.pk).update(unavailable={**export.unavailable, wanted.key: str(error)})
+        raise
+    finally:
+        _turns.release()
+
+
+def _make(export: Export, wanted: Format) -> ExportFile:
+    table = table_of(export)
+    with files.Scratch() as scratch:
+        if wanted.parts is not None:
+            content = scratch.write(wanted.parts(table))
+        else:
+            assert wanted.write is not None  # noqa: S101  a format has one of the two
+            wanted.write(table, scratch.path)
+            content = scratch.read()
+        files.upload(content)
+        try:
+            with _left_clean(content):
+                return _save_format(export, wanted, content)
+        except IntegrityError:
+            # Another process made it meanwhile.
+            other: ExportFile = ExportFile.objects.defer(None).get(export=export, format=wanted.key)
+            return other
+
+
+@threads.write_turn()
+@transaction.atomic
+def _save_format(export: Export, wanted: Format, content: files.Content) -> ExportFile:
+    stored = _keep(export, wanted.key, content)
+    audit.record(
+        actor=None, action="export.convert", object_type="export", object_id=export.pk,
+        detail={"format": wanted.key, "bytes": content.n_bytes, "sha256": content.sha256},
+    )  # fmt: skip
+    return stored
+
+
+def table_of(export: Export) -> Table:
+    """The export's typed rows, read anew from its verified CSV as often as they are asked for."""
+    csv = ExportFile.objects.defer(None).get(export=export, format=kinds.CSV.key)
+    return Table(
+        columns=[Column(name=each["name"], type=each["type"]) for each in export.columns],
+        open_csv=lambda: BufferedReader(files.Verified(csv), files.CHUNK),
+        title=export.title,
+    )
+
+
+def set_comparison(*, export: Export, comparison: Comparison) -> None:
+    """What has changed since the export that this one is a later run of."""
+    export.comparison = comparison.to_dict()
+    Export.objects.filter(pk=export.pk).update(comparison=export.comparison)
+
+
+def downloads(export: Export) -> dict[str, str]:
+    """Format -> path of the file, for the formats that can hold the rows."""
+    address = reverse("export", args=[export.pk])
+    return {
+        key: address if key == kinds.CSV.key else f"{address}?format={key}"
+        for key in kinds.KEYS
+        if not unavailable(export, key)
+    }
+
+
+# -- Deleting --------------------------------------------------------------------------------------------------------
+
+
+class Held(Exception):
+    """A legal hold lies on the conversation: its exports stay."""
+
+
+def delete(
+    *, export: Export, actor: Any, origin: audit.Origin | None, action: str = "export.delete", **detail: Any
+) -> None:
+    """Marks the export deleted and removes its files, as far as no other export has the same; the rows stay.
+
+    Raises Held. Does nothing when it is deleted already.
+    """
+    with threads.write_turn(), transaction.atomic():
+        row = Export.objects.select_for_update(of=("self",)).select_related("run__conversation").get(pk=export.pk)
+        if row.is_held:
+            raise Held("A legal hold lies on this conversation: its exports can't be deleted.")
+        if row.deleted_at is None:
+            _delete(row, actor=actor, origin=origin, action=action, detail=detail)
+
+
+def _delete(row: Export, *, actor: Any, origin: audit.Origin | None, action: str, detail: dict[str, Any]) -> None:
+    Export.objects.filter(pk=row.pk).update(deleted_at=timezone.now())
+    gone = list(row.files.order_by("sha256").values_list("path", "sha256"))
+    row.files.all().delete()
+    for path, sha256 in gone:
+        _discard_file(path, sha256)
+    what = {"files": [sha256 for _, sha256 in gone], **detail}
+    audit.record(actor=actor, action=action, object_type="export", object_id=row.pk, origin=origin, detail=what)
 
 
 def discard_unannounced(run: Run) -> int:
@@ -211,58 +336,49 @@ def discard_unannounced(run: Run) -> int:
     """
     told = RunEvent.objects.filter(run=run, type=ExportStored.type).values_list("data", flat=True)
     ids = {data["export_id"] for data in told}
-    stored = list(Export.objects.filter(run=run).prefetch_related("files"))
+    stored = list(Export.objects.filter(run=run))
     for export in stored:
         if str(export.pk) not in ids and export.deleted_at is None:
-            _discard(export)
+            with suppress(Held):
+                delete(export=export, actor=None, origin=None, why="its run was begun anew", run=str(run.pk))
     return max((export.position + 1 for export in stored), default=0)
 
 
-@transaction.atomic
-def _discard(export: Export) -> None:
-    Export.objects.filter(pk=export.pk).update(deleted_at=timezone.now())
-    detail = {"why": "its run was begun anew", "run": str(export.run_id)}
-    audit.record(actor=None, action="export.delete", object_type="export", object_id=export.pk, detail=detail)
-    for file in export.files.all():
-        transaction.on_commit(partial(storages["exports"].delete, file.path))
+@dataclass(frozen=True, kw_only=True)
+class Expired:
+    n_exports: int
+    n_bytes: int
+    #: Exports that would have gone, were it not for a legal hold.
+    n_held: int
+    #: Files in the storage that no export needs: of processes that were killed between file and row.
+    n_orphans: int
 
 
-# -- Serving ---------------------------------------------------------------------------------------------------------
+#: Seconds after which a file that no row needs is nobody's: a row follows its file within moments.
+_ORPHAN_S = 24 * 3600.0
 
 
-def downloads(export: Export) -> dict[str, str]:
-    """Format -> path of the file, for the formats that exist."""
-    address = reverse("export", args=[export.pk])
-    return {"csv": address}
+def expire(*, now: datetime | None = None, dry_run: bool = False) -> Expired:
+    """Deletes the files of expired exports, and files that no export needs; the rows and the ledger stay."""
+    due = Export.objects.filter(deleted_at=None, expires_at__lte=now or timezone.now())
+    held = due.filter(run__conversation__held_at__isnull=False)
+    going = due.filter(run__conversation__held_at=None)
+    n_exports = n_bytes = 0
+    for export in going.prefetch_related("files").iterator(chunk_size=500):
+        n_exports += 1
+        n_bytes += sum(file.n_bytes for file in export.files.all())
+        if not dry_run:
+            delete(export=export, actor=None, origin=None, action="export.expire")
+    return Expired(n_exports=n_exports, n_bytes=n_bytes, n_held=held.count(), n_orphans=_orphans(dry_run=dry_run))
 
 
-def is_gone(export: Export, now: datetime | None = None) -> bool:
-    """Expired or deleted: the file is not served any more."""
-    return export.deleted_at is not None or (
-        export.expires_at is not None and export.expires_at <= (now or timezone.now())
-    )
-
-
-async def file_chunks(file: File) -> AsyncIterator[bytes]:  # type: ignore[type-arg]  # as above
-    """The stored file, read in a worker thread and closed at the end.
-
-    An async iterator, because Django reads a synchronous FileResponse whole into memory under ASGI (measured: 634 MiB
-    for a file of 200 MB).
-    """
-    try:
-        while chunk := await threads.reading(file.read, _CHUNK):
-            yield chunk
-    finally:
-        file.close()
-
-
-def opened(stored: ExportFile) -> File:  # type: ignore[type-arg]  # as above
-    """The file in the storage, open for reading. Raises CorruptExport when it isn't there in its full size."""
-    try:
-        file = storages["exports"].open(stored.path, "rb")
-    except OSError as error:
-        raise CorruptExport("The stored file can't be read.") from error
-    if file.size != stored.n_bytes:
-        file.close()
-        raise CorruptExport("The stored file is not as long as it was when it was written.")
-    return file
+def _orphans(*, dry_run: bool) -> int:
+    n_orphans = 0
+    for path in list(files.addresses(older_than_s=_ORPHAN_S)):
+        if ExportFile.objects.filter(path=path).exists():
+            continue
+        n_orphans += 1
+        if not dry_run:
+            with threads.write_turn(), transaction.atomic():
+                _discard_file(path, path.rpartition("/")[2])
+    return n_orphans

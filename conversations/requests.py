@@ -49,9 +49,10 @@ def is_from_here(request: HttpRequest) -> bool:
 
 
 def refusal(request: HttpRequest, status: int, code: str, message: str, *, field: str | None = None) -> HttpResponse:
-    """The page `<status>.html` for a browser, else the error object."""
+    """The page `<status>.html`, or a plain one, for a browser; else the error object."""
     if wants_page(request):
-        return render(request, f"{status}.html", {"message": message}, status=status)
+        context = {"message": message, "status": status}
+        return render(request, [f"{status}.html", "refused.html"], context, status=status)
     return JsonResponse(error_body(code, message, field=field), status=status)
 
 

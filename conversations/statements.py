@@ -1,7 +1,4 @@
-"""The two statements of every tick, in SQL.
-
-The ORM compiles them anew each time, which takes longer than to run them.
-"""
+"""Statements in SQL: the two of every tick, which the ORM compiles anew each time, and a lock that it doesn't know."""
 
 from __future__ import annotations
 
@@ -42,6 +39,13 @@ def advance(*, run_id: UUID, owner: str, attempt: int, last_seq: int) -> bool:
     with connection.cursor() as cursor:
         cursor.execute(_advance(), [last_seq, key, owner, attempt, Run.Status.RUNNING.value])
         return bool(cursor.rowcount)
+
+
+def lock_content(sha256: str) -> None:
+    """Until the transaction ends, nobody else stores or deletes what has this digest. SQLite has one writer anyway."""
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_xact_lock(%s)", [int(sha256[:15], 16)])
 
 
 @cache

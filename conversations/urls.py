@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.urls import path
 
 from conversations import api
-from conversations.views import account, chat
+from conversations.views import account, chat, downloads, exports
 
 urlpatterns = [
     path("", chat.home, name="home"),
@@ -33,6 +33,13 @@ urlpatterns = [
     path("pipeline/runs/<uuid:run_id>/cancel", api.run_cancel, name="run-cancel"),
     path("pipeline/runs/<uuid:run_id>/resume", api.run_resume, name="run-resume"),
     # /exports/
-    path("exports/<uuid:export_id>/", api.export_download, name="export"),
-    path("exports/<uuid:export_id>/preview", api.export_preview, name="export-preview"),
+    path("exports/", exports.listing, name="exports"),
+    path("exports/<uuid:export_id>/", downloads.export_download, name="export"),
+    path("exports/<uuid:export_id>/preview", downloads.export_preview, name="export-preview"),
+    path("exports/<uuid:export_id>/copy", downloads.export_copy, name="export-copy"),
+    path("exports/<uuid:export_id>/link", downloads.export_link, name="export-link"),
+    path("exports/<uuid:export_id>/details/", exports.details, name="export-details"),
+    path("exports/<uuid:export_id>/delete/", exports.delete, name="export-delete"),
+    path("exports/<uuid:export_id>/again/", exports.again, name="export-again"),
+    path("exports/open/<str:token>/<str:filename>", downloads.export_open, name="export-open"),
 ]

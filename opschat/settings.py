@@ -336,12 +336,26 @@ def _refusals_are_lines(record: logging.LogRecord) -> bool:
     return True
 
 
+_LINK = re.compile(r"(/exports/open/)[^/\s]+")
+
+
+def _links_are_secret(record: logging.LogRecord) -> bool:
+    """An address that opens a file without a session is nothing for a log."""
+    if isinstance(record.args, tuple):
+        record.args = tuple(_LINK.sub(r"\1…", arg) if isinstance(arg, str) else arg for arg in record.args)
+    record.msg = _LINK.sub(r"\1…", record.msg) if isinstance(record.msg, str) else record.msg
+    return True
+
+
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "filters": {"refusals": {"()": "django.utils.log.CallbackFilter", "callback": _refusals_are_lines}},
+    "filters": {
+        "refusals": {"()": "django.utils.log.CallbackFilter", "callback": _refusals_are_lines},
+        "links": {"()": "django.utils.log.CallbackFilter", "callback": _links_are_secret},
+    },
     "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
-    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["refusals"]}},
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["refusals", "links"]}},
     "root": {"handlers": ["console"], "level": "WARNING"},
     "loggers": {
         "conversations": {"level": "INFO"},
@@ -359,6 +373,13 @@ OPSCHAT_ENGINES = {
     # For benchmarks; refused in production.
     "paced": "conversations.pipeline.paced.PacedEngine",
 }
+#: Files are written here, on the disk of the exports, before the storage takes them whole.
+OPSCHAT_SCRATCH_DIR = DATA_DIR / "scratch"
+#: Days that an export is kept; 0: for ever.
+OPSCHAT_EXPORT_DAYS = env.int("OPSCHAT_EXPORT_DAYS", default=30)
+if not 0 <= OPSCHAT_EXPORT_DAYS <= 36_500:  # noqa: PLR2004  a century
+    raise ImproperlyConfigured("OPSCHAT_EXPORT_DAYS is not a number of days from 0 (for ever) to 36500.")
+
 OPSCHAT_ENGINE = env.str("OPSCHAT_ENGINE", default="embedded")
 #: Runs that one process executes at once; the others wait.
 OPSCHAT_MAX_RUNS = env.int("OPSCHAT_MAX_RUNS", default=150)

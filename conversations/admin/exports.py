@@ -28,12 +28,11 @@ from conversations.admin.cells import (
 )
 from conversations.admin.filters import ByDay, ByExportTool, ByOwner, BySource
 from conversations.admin.review import ReviewAdmin, Section, chat_page, trail_of
-from conversations.exports import is_gone
 from conversations.models import AuditEntry, Export, ExportFile
 
 
 def _download(file: ExportFile) -> SafeString | str:
-    if is_gone(file.export):
+    if file.export.is_gone():
         return "gone"
     address = reverse("export", args=[file.export_id])
     return format_html('<a href="{}?format={}">Download</a>', address, file.format)
@@ -41,7 +40,7 @@ def _download(file: ExportFile) -> SafeString | str:
 
 FILES = Section(
     title="Files",
-    rows=lambda export: export.files.select_related("export").order_by("format"),
+    rows=lambda export: export.files.select_related("export__run__conversation").order_by("format"),
     columns=(
         column("format", lambda file: file.format),
         n_bytes("size", "n_bytes"),

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 from typing import Any, ClassVar
 
+from django.urls import reverse
 from django.utils.dateparse import parse_date, parse_datetime
 from markdown_it.token import Token
 
+from conversations import copying
+from conversations.exports import unavailable
+from conversations.formats import kinds
+from conversations.formats.kinds import Format
 from conversations.fragments import markdown
 from conversations.fragments.quantities import size
 from conversations.models import Export, Message
@@ -65,6 +70,17 @@ class Cell:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Choice:
+    """A line in the menu of formats."""
+
+    label: str
+    #: Empty when the format can't hold the rows.
+    address: str
+    #: The file's size, "on demand", or why there can be none.
+    note: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class TableBlock:
     kind: ClassVar[str] = "table"
     export: Export
@@ -72,6 +88,34 @@ class TableBlock:
     rows: Sequence[Sequence[Cell]]
     n_bytes: int | None
     title: str
+
+    @property
+    def is_gone(self) -> bool:
+        return self.export.is_gone()
+
+    @property
+    def ended_at(self) -> datetime | None:
+        return self.export.deleted_at or self.export.expires_at
+
+    @property
+    def n_rows(self) -> str:
+        return f"{self.export.n_rows:,} row{'' if self.export.n_rows == 1 else 's'}"
+
+    @property
+    def copied(self) -> str:
+        """What the menu of copies says of them."""
+        n_rows = copying.n_rows(self.export)
+        rows = f"{n_rows:,} row{'' if n_rows == 1 else 's'}"
+        return f"All {rows}, every field" if n_rows == self.export.n_rows else f"The first {rows}, every field"
+
+    @property
+    def choices(self) -> list[Choice]:
+        return choices(self.export)
+
+    @property
+    def can_be_opened(self) -> bool:
+        """As a workbook."""
+        return not unavailable(self.export, kinds.XLSX.key)
 
     @property
     def is_typed(self) -> bool:
@@ -143,7 +187,20 @@ def table_block(export: Export) -> TableBlock:
     types = [export.columns[i]["type"] for i in indexes]
     rows = [[_cell(row[i], kind) for i, kind in zip(indexes, types, strict=True)] for row in export.preview]
     n_bytes = next((file.n_bytes for file in export.files.all() if file.format == "csv"), None)
-    return TableBlock(export=export, columns=columns, rows=rows, n_bytes=n_bytes, title=_title(export))
+    return TableBlock(export=export, columns=columns, rows=rows, n_bytes=n_bytes, title=title_of(export))
+
+
+def choices(export: Export) -> list[Choice]:
+    """The formats beside CSV, with sizes where they are known."""
+    sizes = {file.format: size(file.n_bytes) for file in export.files.all()}
+    return [_choice(export, kind, sizes.get(kind.key, "on demand")) for kind in kinds.ALL if kind is not kinds.CSV]
+
+
+def _choice(export: Export, kind: Format, note: str) -> Choice:
+    if reason := unavailable(export, kind.key):
+        return Choice(label=kind.label, address="", note=reason)
+    query = "format=csv&bom=1" if kind is kinds.CSV_FOR_EXCEL else f"format={kind.key}"
+    return Choice(label=kind.label, address=f"{reverse('export', args=[export.pk])}?{query}", note=note)
 
 
 def _shown_columns(export: Export) -> list[int]:
@@ -154,7 +211,7 @@ def _shown_columns(export: Export) -> list[int]:
     return indexes or list(range(len(export.columns) if is_chosen else min(len(export.columns), MAX_COLUMNS)))
 
 
-def _title(export: Export) -> str:
+def title_of(export: Export) -> str:
     """The export's own title, else what was asked: "Assets", "Assets by site"."""
     table, groups = export.query.get("table", ""), export.query.get("group_by") or ()
     words = f"{table} by {', '.join(groups)}" if groups else table

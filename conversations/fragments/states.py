@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Literal, Self
@@ -269,7 +269,9 @@ class RunState:
 
 
 def exports_shown(runs: Sequence[Run]) -> dict[UUID, dict[str, Export]]:
-    """Run -> the exports of its answer by their id, in the order in which they were stored; deleted ones are left out.
+    """Run -> the exports of its answer by their id, in the order in which they were stored.
+
+    Deleted ones are there when the answer names them: what was said of them stays. Later runs of an export are none.
 
     A run that goes on with another names that one's exports in its answer: they take one query more for all runs.
     """
@@ -281,9 +283,12 @@ def exports_shown(runs: Sequence[Run]) -> dict[UUID, dict[str, Export]]:
         for export in others:
             for pk in (pk for pk, ids in named.items() if str(export.pk) in ids):
                 found[pk][str(export.pk)] = export
-    return {pk: _in_order(exports) for pk, exports in found.items()}
+    answers = {run.pk: {span["export_id"] for span in run.answer.blocks} for run in runs}
+    return {pk: _in_order(exports, answers[pk]) for pk, exports in found.items()}
 
 
-def _in_order(exports: dict[str, Export]) -> dict[str, Export]:
+def _in_order(exports: dict[str, Export], named: Collection[str]) -> dict[str, Export]:
     rows = sorted(exports.values(), key=lambda export: (export.created_at, export.position))
-    return {str(row.pk): row for row in rows if not row.deleted_at}
+    return {
+        str(row.pk): row for row in rows if row.again_of_id is None and (row.deleted_at is None or str(row.pk) in named)
+    }

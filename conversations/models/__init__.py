@@ -11,14 +11,13 @@ from conversations.models.accounts import ApiToken, BrowserSession
 from conversations.models.chat import (
     AuditEntry,
     Conversation,
-    Export,
-    ExportFile,
     Message,
     Run,
     RunEvent,
     RunQuerySet,
     StageRun,
 )
+from conversations.models.exports import Export, ExportFile, ExportLink
 
 if TYPE_CHECKING:
     from conversations.models.access import Caller
@@ -32,6 +31,7 @@ __all__ = [
     "Conversation",
     "Export",
     "ExportFile",
+    "ExportLink",
     "Message",
     "OwnedQuerySet",
     "Run",

@@ -27,10 +27,6 @@ class ThroughRun(OwnedQuerySet):
     owner_path = "run__conversation__owner"
 
 
-class ThroughExport(OwnedQuerySet):
-    owner_path = "export__owner"
-
-
 class ActorQuerySet(OwnedQuerySet):
     """Audit entries belong to who did it, as a plain value: they outlive the user's row. They are only ever added."""
 
@@ -53,12 +49,17 @@ class Conversation(models.Model):
     n_messages = models.PositiveIntegerField(default=0)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     updated_at = models.DateTimeField(default=timezone.now, db_index=True)
+    #: Since when a legal hold lies on it: its exports neither expire nor can they be deleted.
+    held_at = models.DateTimeField(null=True, blank=True)
 
     objects = OwnedQuerySet.as_manager()
 
     class Meta:
         ordering = ("-updated_at", "-id")
-        permissions = (("review", "Can review all conversations, exports and the audit trail"),)
+        permissions = (
+            ("review", "Can review all conversations, exports and the audit trail"),
+            ("hold", "Can place and lift legal holds on conversations"),
+        )
         constraints = (models.UniqueConstraint(fields=("owner", "session_name"), name="one_session_name_per_owner"),)
         indexes = (models.Index(fields=("owner", "-updated_at")),)
 
@@ -233,81 +234,6 @@ class RunEvent(models.Model):
 
     def __str__(self) -> str:
         return f"{self.seq} {self.type}"
-
-
-class Export(models.Model):
-    """A stored, downloadable set of rows."""
-
-    class Source(models.TextChoices):
-        #: Rows came from a tool.
-        TOOL = "tool"
-        #: Rows were typed in a fenced block of the answer.
-        TEXT = "text"
-
-    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
-    owner = models.ForeignKey(settings.AUTH_USER_MODEL, models.PROTECT, related_name="exports")
-    run = models.ForeignKey(Run, models.PROTECT, related_name="exports")
-    #: 0, 1, 2 … in the run.
-    position = models.PositiveSmallIntegerField()
-    source = models.CharField(max_length=4, choices=Source)
-    #: The tool that gave the rows, and the query it was given; empty for typed rows.
-    tool = models.CharField(max_length=100, blank=True)
-    query = models.JSONField(default=dict, blank=True)
-    title = models.CharField(max_length=200, blank=True)
-    #: `export_<unix-ms>`; the format's extension follows.
-    name = models.CharField(max_length=40)
-    #: [{"name", "type"}] in the file's order.
-    columns = models.JSONField(default=list)
-    n_rows = models.PositiveBigIntegerField()
-    #: Text cells that got an apostrophe so that a spreadsheet does not run them as formulas.
-    n_guarded = models.PositiveBigIntegerField(default=0)
-    #: The first ten rows, every column, for the page.
-    preview = models.JSONField(default=list)
-    #: Names of the columns that the answer shows.
-    preview_columns = models.JSONField(default=list)
-    created_at = models.DateTimeField(default=timezone.now, editable=False)
-    expires_at = models.DateTimeField(null=True, blank=True)
-    deleted_at = models.DateTimeField(null=True, blank=True)
-
-    objects = OwnedQuerySet.as_manager()
-
-    class Meta:
-        ordering = ("-created_at", "-id")
-        constraints = (models.UniqueConstraint(fields=("run", "position"), name="one_export_per_position"),)
-        indexes = (
-            # For the review: newest first, of one owner, of one tool.
-            models.Index(fields=("-created_at",), name="exports_by_time"),
-            models.Index(fields=("owner", "-created_at"), name="exports_by_owner"),
-            models.Index(fields=("tool", "-created_at"), name="exports_by_tool"),
-        )
-
-    def __str__(self) -> str:
-        return self.name
-
-    def filename(self, extension: str = "csv") -> str:
-        return f"{self.name}.{extension}"
-
-
-class ExportFile(models.Model):
-    """One format of an export, as stored."""
-
-    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
-    export = models.ForeignKey(Export, models.PROTECT, related_name="files")
-    format = models.CharField(max_length=10)
-    #: Name in the storage.
-    path = models.CharField(max_length=255)
-    sha256 = models.CharField(max_length=64)
-    n_bytes = models.PositiveBigIntegerField()
-    created_at = models.DateTimeField(default=timezone.now, editable=False)
-
-    objects = ThroughExport.as_manager()
-
-    class Meta:
-        ordering = ("export", "format")
-        constraints = (models.UniqueConstraint(fields=("export", "format"), name="one_file_per_format"),)
-
-    def __str__(self) -> str:
-        return f"{self.export.name}.{self.format}"
 
 
 class AuditEntry(models.Model):

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import csv
 import io
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -8,7 +7,8 @@ from pathlib import Path
 import pytest
 from django.core.management import CommandError, call_command
 
-from conversations.exports import guarded
+from conversations.formats.csv_file import CsvFile
+from conversations.formats.table import guarded
 from conversations.pipeline.tools import Cell, Query, TableResult
 from inventory.csv_sheet import unguarded
 from inventory.importing import BATCH_ROWS, Summary, import_file
@@ -333,8 +333,8 @@ def test_our_own_export_imports_to_the_same_values_in_another_inventory(tmp_path
     run(tmp_path, 'name,notes,tags\nx,"=a,""b""\nc",p;q\n')
     before = rows_of(AssetTable())
     path = tmp_path / "export_1.csv"
-    with path.open("w", newline="") as file:
-        csv.writer(file).writerows([guarded(cell) for cell in row] for row in before)
+    header, *rows = before
+    path.write_bytes(b"".join(CsvFile([str(name) for name in header], rows, lambda _: None).chunks()))
     Asset.objects.all().delete()
     summary = import_file(path)
     assert (summary.n_new, summary.n_problems) == (73, 0)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from conversations.exports import guarded
+from conversations.formats.csv_file import CsvFile
 from conversations.pipeline.tools import Cell, Query, TableResult
 from inventory.csv_sheet import unguarded
 from inventory.importing import import_file
@@ -59,10 +59,8 @@ def export(path: Path) -> None:
     """As the chat exports all assets."""
     result = AssetTable().query(Query(table="assets"))
     assert isinstance(result, TableResult)
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\r\n")
-        writer.writerow([guarded(column.name) for column in result.columns])
-        writer.writerows([guarded(cell) for cell in row] for row in result.open_rows())
+    file = CsvFile([column.name for column in result.columns], result.open_rows(), lambda _: None)
+    path.write_bytes(b"".join(file.chunks()))
 
 
 def expected(text: str, column: str, *, is_csv: bool) -> str | None:

@@ -502,16 +502,27 @@
   };
   const COPIES = {
     code: (button) => button.closest(".block").querySelector(".code").textContent,
-    table: (button) => [...button.closest(".block").querySelectorAll("tr")]
-      .map((row) => [...row.cells].map(cell).join("\t")).join("\n"),
     answer: (button) => [...button.closest(".answer").querySelectorAll(".prose, .code, .grid")]
       .filter((part) => !part.parentElement.closest(".prose"))
       .map((part) => (part.matches(".grid") ? [...part.rows].map((row) => [...row.cells].map(cell).join("\t")).join("\n")
         : part.innerText)).join("\n\n"),
   };
 
+  // What the server writes: all rows, not those shown; each copy stands in the ledger.
+  const fetched = async (button) => {
+    const answer = await fetch(button.dataset.from, { headers: { Accept: "text/plain" }, redirect: "manual" });
+    if (!answer.ok) throw new Error("not copied");
+    return answer.text();
+  };
+
   const toClipboard = async (text) => {
-    if (navigator.clipboard) { await navigator.clipboard.writeText(text); return; }
+    if (navigator.clipboard) {
+      // Made at once: a browser lets the clipboard be written only just after a click, and the text may take longer.
+      const blob = Promise.resolve(text).then((whole) => new Blob([whole], { type: "text/plain" }));
+      await navigator.clipboard.write([new ClipboardItem({ "text/plain": blob })]);
+      return;
+    }
+    text = await text;
     // The clipboard API needs HTTPS or localhost.
     const box = document.createElement("textarea");
     box.value = text;
@@ -530,7 +541,9 @@
     let word = "Copied";
     try {
       const whole = button.closest(".answer, .block") ?? document.body;
-      await toClipboard(original(whole, () => COPIES[button.dataset.copy](button)));
+      const text = button.dataset.copy === "export" ? fetched(button) : original(whole, () => COPIES[button.dataset.copy](button));
+      await toClipboard(text);
+      button.closest(".menu")?.hidePopover?.();
     } catch {
       word = "Not copied";
     }
@@ -539,6 +552,64 @@
     button.dataset.word = label.textContent;
     label.textContent = word;
     setTimeout(() => { label.textContent = button.dataset.word; delete button.dataset.word; }, 1500);
+  });
+
+  // -- Tables ---------------------------------------------------------------------------------------------------------
+
+  // The rows shown, by one column: numbers by value, times by instant, empty cells last; a third press gives them back.
+  const NEXT = { none: "ascending", ascending: "descending", descending: "none" };
+  const orders = new WeakMap();
+  const ofCell = (row, place) => {
+    const found = row.cells[place];
+    if (found.matches(".none") || found.querySelector(".none")) return null;
+    const text = found.querySelector("time")?.dateTime || found.textContent.trim();
+    return found.matches(".number") && text !== "" && !Number.isNaN(Number(text)) ? Number(text) : text;
+  };
+  const byCell = (place, sign) => (one, other) => {
+    const a = ofCell(one, place), b = ofCell(other, place);
+    if (a === null || b === null) return (a === null) - (b === null);
+    if (typeof a === "number" && typeof b === "number") return sign * (a - b);
+    return sign * String(a).localeCompare(String(b), undefined, { numeric: true });
+  };
+
+  document.addEventListener("click", (event) => {
+    const button = event.target.closest(".sort"), heading = button?.closest("th");
+    if (!heading) return;
+    const body = heading.closest("table").tBodies[0], rows = [...body.rows];
+    if (!orders.has(body) || orders.get(body).length !== rows.length) orders.set(body, rows);
+    const order = NEXT[heading.ariaSort ?? "none"] ?? "ascending";
+    for (const other of heading.parentElement.cells) other.removeAttribute("aria-sort");
+    if (order !== "none") heading.ariaSort = order;
+    const sorted = order === "none" ? orders.get(body)
+      : [...orders.get(body)].sort(byCell(heading.cellIndex, order === "ascending" ? 1 : -1));
+    body.append(...sorted);
+    say(order === "none" ? "Unsorted" : `Sorted by ${button.textContent.trim()}, ${order}`);
+  });
+
+  // -- Opening in Excel -----------------------------------------------------------------------------------------------
+
+  const token = () => document.querySelector("[name=csrfmiddlewaretoken]")?.value ?? "";
+
+  document.addEventListener("click", async (event) => {
+    const button = event.target.closest("[data-open]");
+    if (!button || button.ariaDisabled === "true") return;
+    const label = button.querySelector("span"), word = label.textContent;
+    button.ariaDisabled = "true";
+    label.textContent = "Making the workbook…";
+    try {
+      const answer = await fetch(button.dataset.open, {
+        method: "POST", headers: { Accept: "application/json", "X-CSRFToken": token() }, redirect: "manual",
+      });
+      const said = await answer.json();
+      if (!answer.ok) throw new Error(said.error?.message);
+      location.href = said.opens;
+      label.textContent = word;
+    } catch (error) {
+      label.textContent = "Not opened";
+      byId("live-errors").textContent = error.message || "The workbook could not be made.";
+      setTimeout(() => { label.textContent = word; }, 3000);
+    }
+    button.ariaDisabled = "false";
   });
 
   // -- Theme ----------------------------------------------------------------------------------------------------------
