@@ -1,8 +1,9 @@
+import json
 from typing import Any
 
 from django.db import migrations, models
 
-from conversations import ledger, statements
+from conversations import chain, statements
 
 #: Rows read and numbered at a time.
 _N = 5000
@@ -12,17 +13,17 @@ def number(apps: Any, schema_editor: Any) -> None:
     """Makes a chain of the entries that are there, the oldest first, and its end."""
     connection = schema_editor.connection
     entry = apps.get_model('conversations', 'AuditEntry')
-    end = ledger.End(seq=0, hash=ledger.GENESIS)
+    end = chain.End(seq=0, hash=chain.GENESIS)
     page = _first(connection, entry._meta.db_table)
     while page:
         numbered = []
         for _at, key, *facts in page:
-            end = ledger.End(seq=end.seq + 1, hash=ledger.digest(end.hash, end.seq + 1, facts))
+            end = chain.End(seq=end.seq + 1, hash=chain.digest(end.hash, end.seq + 1, facts))
             numbered.append((key, end.seq, end.hash))
         _store(connection, entry._meta.db_table, numbered)
         page = _next(connection, entry._meta.db_table, page[-1][:2])
     row = entry(seq=0, hash=end.hash, action='ledger.end', object_type='ledger', outcome='ok')
-    row.detail = {'seq': end.seq, 'signature': ledger.signature(end)}
+    row.detail = json.loads(chain.detail_of(end, is_signed=True))
     row.save(force_insert=True)
 
 
@@ -97,5 +98,9 @@ class Migration(migrations.Migration):
             model_name='auditentry',
             name='seq',
             field=models.PositiveBigIntegerField(editable=False, unique=True, verbose_name='number'),
+        ),
+        migrations.AddConstraint(
+            model_name='auditentry',
+            constraint=models.CheckConstraint(condition=models.Q(('seq__lte', 9007199254740992)), name='a_number_of_the_ledger'),
         ),
     ]

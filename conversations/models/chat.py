@@ -14,6 +14,10 @@ from django.utils import timezone
 from conversations.models.access import OwnedQuerySet
 
 
+#: Numbers of audit entries end here.
+MOST_ENTRIES = 2**53
+
+
 class ThroughConversation(OwnedQuerySet):
     owner_path = "conversation__owner"
 
@@ -358,6 +362,8 @@ class AuditEntry(models.Model):
     class Meta:
         ordering = ("-at", "-id")
         verbose_name_plural = "audit entries"
+        # SQLite would take a text for a number; and room must be left behind each.
+        constraints = (models.CheckConstraint(condition=Q(seq__lte=MOST_ENTRIES), name="a_number_of_the_ledger"),)
         indexes = (
             models.Index(fields=("object_type", "object_id")),
             models.Index(fields=("actor_id", "-at")),
