@@ -14,6 +14,7 @@ from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
 from django.http import HttpRequest
 from django.utils import timezone
 
+from conversations import ledger
 from conversations.models import AuditEntry
 
 Outcome = AuditEntry.Outcome
@@ -56,20 +57,22 @@ def record(
     origin: Origin | None = None,
     detail: Mapping[str, Any] | None = None,
 ) -> AuditEntry:
-    """Appends one entry, in the caller's transaction if there is one."""
+    """Appends one entry, in the caller's transaction if there is one, which must write nothing after it (`ledger`)."""
     where = origin or Origin()
     known = actor is not None and actor.is_authenticated
-    return AuditEntry.objects.create(
+    entry = AuditEntry(
         actor_id=actor.pk if actor is not None and known else None,
         actor_name=actor.get_username() if actor is not None and known else "",
         action=action,
         object_type=object_type,
         object_id=str(object_id)[:64],
-        outcome=outcome,
+        outcome=str(outcome),
         ip=where.ip,
         user_agent=_storable(where.user_agent)[:400],
         detail={key: _storable(value) if isinstance(value, str) else value for key, value in (detail or {}).items()},
     )
+    ledger.append(entry)
+    return entry
 
 
 def opened(

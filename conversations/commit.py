@@ -185,7 +185,7 @@ def _all(lists: Iterable[list[T]]) -> list[T]:
 
 def hold(fence: Fence) -> None:
     """In a transaction: keeps the run its owner's until the commit. Raises LeaseLost when it isn't any more."""
-    own = Run.objects.select_for_update(of=("self",)).filter(
+    own = Run.objects.select_for_update(of=("self",), no_key=True).filter(
         pk=fence.run_id, owner=fence.owner, attempt=fence.attempt, status=Run.Status.RUNNING
     )
     if own.first() is None:

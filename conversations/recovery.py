@@ -47,7 +47,7 @@ def renew(*, owner: str, run_ids: Collection[UUID]) -> Held:
     """Makes the owner's leases last LEASE_S again. Three queries, whatever the number of runs."""
     own = Run.objects.filter(pk__in=run_ids, owner=owner, status=Run.Status.RUNNING)
     # In the order in which events are written: two that lock rows crosswise deadlock.
-    list(own.select_for_update().order_by("pk").values_list("pk"))
+    list(own.select_for_update(no_key=True).order_by("pk").values_list("pk"))
     own.update(lease_until=runs.lease_end())
     rows = list(own.values_list("pk", "attempt", "cancel_requested_at"))
     return Held(
@@ -61,7 +61,7 @@ def renew(*, owner: str, run_ids: Collection[UUID]) -> Held:
 def release(*, owner: str) -> list[UUID]:
     """Gives back what a stopping owner did not end: any process may take it at once. The runs' ids."""
     own = Run.objects.filter(owner=owner, status=Run.Status.RUNNING)
-    run_ids = list(own.select_for_update().order_by("pk").values_list("pk", flat=True))
+    run_ids = list(own.select_for_update(no_key=True).order_by("pk").values_list("pk", flat=True))
     own.filter(pk__in=run_ids).update(status=Run.Status.QUEUED, owner="", lease_until=None)
     return run_ids
 
@@ -80,7 +80,7 @@ def requeue_expired(*, but: Collection[UUID]) -> list[UUID]:
     """
     lost = _expired(but).filter(cancel_requested_at=None, attempt__lt=MAX_ATTEMPTS).order_by("created_at")
     # What another process looks at in this moment is its own.
-    run_ids = list(lost.select_for_update(skip_locked=True).values_list("pk", flat=True))
+    run_ids = list(lost.select_for_update(skip_locked=True, no_key=True).values_list("pk", flat=True))
     Run.objects.filter(pk__in=run_ids).update(status=Run.Status.QUEUED, owner="", lease_until=None)
     return run_ids
 
@@ -94,7 +94,7 @@ def expired(*, but: Collection[UUID]) -> list[UUID]:
 @transaction.atomic
 def end_expired(*, run_id: UUID) -> Batch | None:
     """Ends a run without a living owner that was asked to stop or is given up; None for any other."""
-    run = _expired(()).select_for_update(of=("self",), skip_locked=True).filter(pk=run_id).first()
+    run = _expired(()).select_for_update(of=("self",), no_key=True, skip_locked=True).filter(pk=run_id).first()
     if run is None:
         return None
     if run.cancel_requested_at is not None:
@@ -120,14 +120,17 @@ def request_cancel(*, run: Run, user: Caller, origin: audit.Origin | None) -> Ba
 
     Raises runs.AlreadyEnded.
     """
-    run = Run.objects.select_for_update(of=("self",)).get(pk=run.pk)
+    run = Run.objects.select_for_update(of=("self",), no_key=True).get(pk=run.pk)
     if run.is_finished:
         raise runs.AlreadyEnded
-    if run.cancel_requested_at is None:
+    is_first = run.cancel_requested_at is None
+    if is_first:
         run.cancel_requested_at = timezone.now()
         run.save(update_fields=["cancel_requested_at"])
+    ending = _batch(run, _cancelled(run)) if run.status == Run.Status.QUEUED else None
+    if is_first:
         audit.record(actor=user, action="run.cancel", object_type="run", object_id=run.pk, origin=origin)
-    return _batch(run, _cancelled(run)) if run.status == Run.Status.QUEUED else None
+    return ending
 
 
 def _cancelled(run: Run) -> list[StoredEvent]:
@@ -160,7 +163,7 @@ def abandon(*, run: Run, code: str, message: str) -> list[StoredEvent]:
 
     None when it has ended already, or is another owner's by now.
     """
-    found = Run.objects.select_for_update(of=("self",)).get(pk=run.pk)
+    found = Run.objects.select_for_update(of=("self",), no_key=True).get(pk=run.pk)
     if found.is_finished or (found.owner, found.attempt) != (run.owner, run.attempt):
         return []
     return _failed(found, code, message)

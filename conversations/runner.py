@@ -112,7 +112,7 @@ def _known(user: AbstractBaseUser, idempotency_key: str | None) -> Run | None:
     # One submit of a user at a time: what is counted and looked up here stays true until the commit. SQLite has one
     # writer at a time, and we are it.
     if connection.features.has_select_for_update:
-        get_user_model().objects.select_for_update().get(pk=user.pk)
+        get_user_model().objects.select_for_update(no_key=True).get(pk=user.pk)
     if idempotency_key is not None:
         run: Run | None = Run.objects.filter(user=user.pk, idempotency_key=idempotency_key).first()
         if run is not None:
@@ -126,10 +126,10 @@ def _queued(
     run: Run, user: AbstractBaseUser, action: str, origin: audit.Origin | None, detail: Mapping[str, Any]
 ) -> None:
     """Tells of a run that was stored, and lets it begin."""
-    audit.record(actor=user, action=action, object_type="run", object_id=run.pk, origin=origin, detail=detail)
     started = batch_of(runs.fence_of(run), [StoredEvent(seq=1, event=runs.start_event(run))])
     transaction.on_commit(lambda: hub.publish_soon(started))
     enqueue(run.pk)
+    audit.record(actor=user, action=action, object_type="run", object_id=run.pk, origin=origin, detail=detail)
 
 
 def enqueue(run_id: UUID) -> None:

@@ -122,7 +122,7 @@ def post_message(
     is_new = conversation._state.adding
     if not is_new:
         # Locked, so that two posts at once get two places.
-        conversation = Conversation.objects.select_for_update().get(pk=conversation.pk)
+        conversation = Conversation.objects.select_for_update(no_key=True).get(pk=conversation.pk)
     position = conversation.n_messages + 1
     conversation.n_messages += 2
     conversation.title = conversation.title or _title(text)

@@ -62,7 +62,7 @@ def make(
     """
     label = check_label(label)
     # One at a time of a user: what is looked up and counted below stays true until the commit.
-    get_user_model().objects.select_for_update().get(pk=user.pk)
+    get_user_model().objects.select_for_update(no_key=True).get(pk=user.pk)
     if token_id is not None and ApiToken.objects.filter(pk=token_id).exists():
         raise AlreadyMade
     if ApiToken.objects.owned_by(user).live().count() >= MAX_LIVE:

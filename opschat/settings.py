@@ -88,6 +88,8 @@ def _checked_key(key: str, made: str) -> str:
 
 
 SECRET_KEY = _secret_key()
+#: Keys of before: what they signed is still believed.
+SECRET_KEY_FALLBACKS = env.list("OPSCHAT_SECRET_KEY_FALLBACKS", default=[])
 
 # Where `manage.py serve` listens. Without a prefix, because every process manager and person knows these names.
 HOST = env.str("HOST", default="127.0.0.1")

@@ -11,7 +11,7 @@ from django.contrib.auth.hashers import make_password
 from django.contrib.auth.models import Permission, User
 from pytest_django.plugin import DjangoDbBlocker
 
-from conversations import runner
+from conversations import ledger, runner
 from conversations.hub import hub
 from conversations.pipeline.tools import registry
 from conversations.runner import EmbeddedRunner
@@ -77,6 +77,14 @@ def django_db_setup(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -
     if is_postgres():
         with django_db_blocker.unblock():
             databases.end_connections()
+
+
+@pytest.fixture(autouse=True)
+def begun_ledger(request: pytest.FixtureRequest) -> None:
+    """The end that the migrations make; a test that empties the tables when it is over takes it away too."""
+    if {"db", "transactional_db"} & set(request.fixturenames) or request.node.get_closest_marker("django_db"):
+        request.getfixturevalue("db")
+        ledger.begin()
 
 
 @pytest.fixture(scope="session")

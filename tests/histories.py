@@ -11,6 +11,7 @@ from django.contrib.auth.models import User
 from django.db.models import Model
 from django.utils import timezone
 
+from conversations import ledger
 from conversations.models import AuditEntry, Conversation, Export, Message, Run, RunEvent, StageRun
 
 #: Numbers name conversations, over all calls of a test.
@@ -62,7 +63,8 @@ def _stored(runs: list[Run], *, n_events: int) -> list[Run]:
     _store(RunEvent, (RunEvent(run=run, seq=seq, type="token", data={"text": "x"}) for run, seq in events))
     exports = [_export(run) for run in runs[::10]]
     _store(Export, exports)
-    _store(AuditEntry, (_entry(export) for export in exports))
+    for export in exports:
+        ledger.append(_entry(export))
     return runs
 
 

@@ -12,7 +12,7 @@ from django.contrib.auth.models import User
 from django.test import Client
 from django.urls import reverse
 
-from conversations import tokens
+from conversations import audit, tokens
 from conversations.models import AuditEntry, Conversation, Message, Run, RunEvent
 from tests.answers import answered, exported
 
@@ -129,8 +129,8 @@ def test_an_exports_page_shows_who_asked_for_its_file(
 
 def test_an_entry_of_what_is_gone_has_no_link_to_it(alice: User, erin: User, client: Client) -> None:
     run = answered(alice, "Yes.")
-    entry = AuditEntry.objects.create(
-        actor_name="alice", action="run.submit", object_type="run", object_id="no id", outcome="not_found"
+    entry = audit.record(
+        actor=alice, action="run.submit", object_type="run", object_id="no id", outcome=audit.Outcome.NOT_FOUND
     )
     client.force_login(erin)
     assert page(run).rsplit("/", 3)[0] + "/no id/change/" not in read(client, page(entry))

@@ -43,7 +43,7 @@ def _parquet(table: Table, path: Path) -> None:
 #: The one that is always stored.
 CSV = Format(key="csv", extension="csv", mime="text/csv; charset=utf-8", label="CSV")
 CSV_FOR_EXCEL = Format(
-    key="csv-bom", extension="csv", mime="text/csv; charset=utf-8", label="CSV for Excel (with byte order mark)",
+    key="csv-bom", extension="csv", mime="text/csv; charset=utf-8", label="CSV for Excel, with BOM",
     parts=text.csv_for_excel,
 )  # fmt: skip
 XLSX = Format(
@@ -58,7 +58,7 @@ ALL = (
         key="tsv",
         extension="tsv",
         mime="text/tab-separated-values; charset=utf-8",
-        label="Tab-separated (TSV)",
+        label="TSV",
         parts=text.tsv,
     ),
     XLSX,
@@ -67,11 +67,17 @@ ALL = (
         key="ndjson",
         extension="ndjson",
         mime="application/x-ndjson",
-        label="JSON, an object a line (NDJSON)",
+        label="NDJSON, one row a line",
         parts=text.ndjson,
     ),
     Format(key="xml", extension="xml", mime="application/xml", label="XML", parts=text.xml),
-    Format(key="parquet", extension="parquet", mime="application/vnd.apache.parquet", label="Parquet", write=_parquet),
+    Format(
+        key="parquet",
+        extension="parquet",
+        mime="application/vnd.apache.parquet",
+        label="Parquet, typed columns",
+        write=_parquet,
+    ),
 )
 BY_KEY = {each.key: each for each in ALL}
 #: What `?format=` takes: the byte order mark is a choice within CSV (`?bom=1`).

@@ -30,6 +30,14 @@ EXTENSIONS: Mapping[str, str] = {
     "yml": "yml", "zsh": "sh",
 }  # fmt: skip
 
+#: Extension -> what its file is (IANA's names where there are any); any other is plain text.
+MIME_TYPES: Mapping[str, str] = {
+    "css": "text/css", "csv": "text/csv", "diff": "text/x-diff", "html": "text/html", "js": "text/javascript",
+    "json": "application/json", "jsonl": "application/jsonl", "md": "text/markdown", "py": "text/x-python",
+    "sh": "application/x-sh", "sql": "application/sql", "toml": "application/toml",
+    "tsv": "text/tab-separated-values", "xml": "application/xml", "yml": "application/yaml",
+}  # fmt: skip
+
 #: Shown of a table whose file has more columns and whose query chose none.
 MAX_COLUMNS = 8
 
@@ -59,6 +67,10 @@ class CodeBlock:
     @property
     def extension(self) -> str:
         return EXTENSIONS.get(self.language.lower(), "txt")
+
+    @property
+    def mime(self) -> str:
+        return f"{MIME_TYPES.get(self.extension, 'text/plain')}; charset=utf-8"
 
 
 @dataclass(frozen=True, kw_only=True)

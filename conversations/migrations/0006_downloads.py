@@ -10,7 +10,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('conversations', '0004_stopped_stages'),
+        ('conversations', '0005_ledger'),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 

@@ -13,6 +13,9 @@ from django.utils import timezone
 
 from conversations.models.access import OwnedQuerySet
 
+#: Numbers of audit entries end here.
+MOST_ENTRIES = 2**53
+
 
 class ThroughConversation(OwnedQuerySet):
     owner_path = "conversation__owner"
@@ -37,6 +40,17 @@ class ActorQuerySet(OwnedQuerySet):
 
     def delete(self) -> NoReturn:
         raise TypeError("An audit entry is never deleted.")
+
+
+class _WithoutEnd(models.Manager[Any]):
+    """Without the ledger's end, which is a row of the table and no entry."""
+
+    def get_queryset(self) -> models.QuerySet[Any]:
+        # Not `> 0`, for which SQLite takes the index of numbers, whatever it has to sort then.
+        return super().get_queryset().exclude(seq=0)
+
+
+EntryManager = _WithoutEnd.from_queryset(ActorQuerySet)
 
 
 class Conversation(models.Model):
@@ -237,7 +251,10 @@ class RunEvent(models.Model):
 
 
 class AuditEntry(models.Model):
-    """Who did what to which object, with what outcome. Append-only; plain values outlive the rows they speak of."""
+    """Who did what to which object, with what outcome. Append-only; plain values outlive the rows they speak of.
+
+    The entries are a chain (`ledger`). Its end is a row of the table, number 0, that `objects` leaves out.
+    """
 
     class Outcome(models.TextChoices):
         OK = "ok"
@@ -260,12 +277,18 @@ class AuditEntry(models.Model):
     ip = models.GenericIPAddressField(null=True, editable=False)
     user_agent = models.CharField(max_length=400, blank=True, editable=False)
     detail = models.JSONField(default=dict, editable=False)
+    #: 1, 2, 3 … in the order of writing, without a gap.
+    seq = models.PositiveBigIntegerField("number", unique=True, editable=False)
+    #: SHA-256 over the hash of the entry before it and everything above.
+    hash = models.CharField(max_length=64, editable=False)
 
-    objects = ActorQuerySet.as_manager()
+    objects = EntryManager()
 
     class Meta:
         ordering = ("-at", "-id")
         verbose_name_plural = "audit entries"
+        # SQLite would take a text for a number; and room must be left behind each.
+        constraints = (models.CheckConstraint(condition=Q(seq__lte=MOST_ENTRIES), name="a_number_of_the_ledger"),)
         indexes = (
             models.Index(fields=("object_type", "object_id")),
             models.Index(fields=("actor_id", "-at")),

@@ -193,7 +193,7 @@ def code_download(request: HttpRequest, message_id: UUID, number: int, extension
     if block is None or block.extension != extension:
         raise Http404
     _opened(request, found.conversation, through="code")
-    response = HttpResponse(block.code, content_type="text/plain; charset=utf-8")
+    response = HttpResponse(block.code, content_type=block.mime)
     response["Content-Disposition"] = f'attachment; filename="code.{block.extension}"'
     return response
 

@@ -12,11 +12,11 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
-import openpyxl
-import pyarrow.parquet  # type: ignore[import-untyped]  # it ships no types
+import openpyxl  # type: ignore[import-untyped]  # it ships no types
+import pyarrow.parquet
 from hypothesis import HealthCheck, example, given, settings
-from lxml import etree
-from openpyxl.utils.escape import unescape
+from lxml import etree  # type: ignore[import-untyped]  # as above
+from openpyxl.utils.escape import unescape  # type: ignore[import-untyped]  # as above
 
 from conversations.formats import parquet, text, xlsx
 from conversations.formats.table import guarded, unguarded
@@ -62,12 +62,14 @@ def safe(cell: Cell) -> str:
 @example(WIDE)
 def test_csv_and_tsv_give_every_cell_with_its_guard(table: Given) -> None:
     names, rows = [column.name for column in table.columns], [list(row) for row in table.rows]
-    for content, dialect in ((table.csv, "excel"), (written(text.tsv(table.table)), "excel-tab")):
+    contents: list[tuple[bytes, str]] = [(table.csv, "excel"), (written(text.tsv(table.table)), "excel-tab")]
+    for content, dialect in contents:
         header, *found = cells_of_csv(content, dialect)
         assert header == [guarded(name) for name in names]
         assert found == [[safe(cell) for cell in row] for row in rows]
         assert [[unguarded(cell) for cell in row] for row in found] == [[text_of(cell) for cell in row] for row in rows]
-    texts = [cell for row in [names, *rows] for cell in row if isinstance(cell, str)]
+    every: list[Sequence[Cell]] = [names, *rows]
+    texts = [cell for row in every for cell in row if isinstance(cell, str)]
     assert table.n_guarded == sum(guarded(cell) != cell for cell in texts)
 
 

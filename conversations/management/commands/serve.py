@@ -136,10 +136,11 @@ Serve = Callable[[str, int], None]
 
 def _daphne() -> Serve:
     from daphne.endpoints import build_endpoint_description_strings  # noqa: PLC0415  installs its reactor at import
-    from daphne.server import Server  # noqa: PLC0415
+
+    from conversations.management.patience import PatientServer  # noqa: PLC0415  as above
 
     def serve(host: str, port: int) -> None:
-        Server(
+        PatientServer(
             application=_application(),
             endpoints=build_endpoint_description_strings(host=host, port=port),
             server_name="opschat",

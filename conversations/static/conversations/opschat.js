@@ -580,11 +580,18 @@
     const order = NEXT[heading.ariaSort ?? "none"] ?? "ascending";
     for (const other of heading.parentElement.cells) other.removeAttribute("aria-sort");
     if (order !== "none") heading.ariaSort = order;
+    for (const icon of heading.parentElement.querySelectorAll(".sort use")) {
+      const shape = icon.closest("th") !== heading ? "sort" : { ascending: "up", descending: "down" }[order] ?? "sort";
+      icon.setAttribute("href", icon.getAttribute("href").replace(/#.*/, `#${shape}`));
+    }
     const sorted = order === "none" ? orders.get(body)
       : [...orders.get(body)].sort(byCell(heading.cellIndex, order === "ascending" ? 1 : -1));
     body.append(...sorted);
     say(order === "none" ? "Unsorted" : `Sorted by ${button.textContent.trim()}, ${order}`);
   });
+
+  // A download leaves the page as it is, and its menu open.
+  document.addEventListener("click", (event) => event.target.closest(".menu a[download]")?.closest(".menu").hidePopover?.());
 
   // -- Opening in Excel -----------------------------------------------------------------------------------------------
 
