@@ -13,7 +13,6 @@ from django.utils import timezone
 
 from conversations.models.access import OwnedQuerySet
 
-
 #: Numbers of audit entries end here.
 MOST_ENTRIES = 2**53
 
