@@ -118,16 +118,18 @@ def _made_room(here: EntryRow, moved: EntryRow, following: EntryRow | None, befo
     """Whether all entries were numbered anew for `here`, which pushed `moved` away; else they changed places."""
     if following is not None:
         return chain.fits(moved[1], following, seq=here[0] + 1)
-    return not chain.fits(before, here, seq=moved[0])
+    return not chain.fits(moved[1] if moved[0] == here[0] + 1 else before, here, seq=moved[0])
 
 
 def _is_closed_up(here: EntryRow, *, signed: End | None, last: int) -> bool:
     """Whether entries were deleted and all behind them numbered anew."""
     n_lost = signed.seq - last if signed else 1
+    if n_lost <= 0:
+        return False
     following = next(_rows(after=here[0]), None)
     if following is not None:
         return chain.fits(here[1], following, seq=following[0] + n_lost)
-    return signed is not None and n_lost > 0 and here[1] == signed.hash
+    return signed is not None and here[1] == signed.hash
 
 
 def _rows(*, after: int) -> Iterator[EntryRow]:

@@ -143,11 +143,13 @@ def _fault_of_end(end: End, signed: End | None, last: int) -> Fault | None:
         return Fault(seq=end.seq, reason=Reason.UNSIGNED)
     if end.seq < signed.seq:
         return diagnose(end, None, signed=signed, last=last)
-    if end.hash != signed.hash:
-        return Fault(seq=end.seq, reason=Reason.REWRITTEN)
-    if last != signed.seq:
-        return Fault(seq=end.seq + 1, reason=Reason.INSERTED, row=statements.entries(after=end.seq, n=1)[0])
-    return None
+    beyond = statements.entries(after=end.seq, n=1)[0] if last != signed.seq else None
+    if end.hash == signed.hash:
+        return Fault(seq=end.seq + 1, reason=Reason.INSERTED, row=beyond) if beyond else None
+    # One that fits may have been put before the last.
+    found = diagnose(end, beyond, signed=signed, last=last) if beyond else None
+    is_inserted = found is not None and found.reason is Reason.INSERTED
+    return found if is_inserted else Fault(seq=end.seq, reason=Reason.REWRITTEN)
 
 
 def _fault_of_note(end: End, noted: End | None) -> Fault | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import stat
 import subprocess
@@ -79,11 +80,14 @@ def test_an_old_export_is_downloaded_from_a_backup_of_a_live_server(
 ) -> None:
     address = export_of(ask(alice, "Export all assets as CSV"))
     content = alice.get(address).content
+    noted = server.manage("verify_ledger")
     # It is taken while a run goes on and its events are written; the export made afterwards is not in it.
     with alice.stream("POST", "/pipeline/stream", json={"request": "Export all routers as CSV"}) as going:
         done = backup(server, tmp_path / "backup")
         going.read()
     assert done.returncode == 0, done.stderr
+    begun = re.search(r"ends in (\S+)", noted)
+    assert begun, noted
     later = export_of(ask(alice, "Export all switches as CSV"))
 
     token = alice.headers["Authorization"]
@@ -94,6 +98,7 @@ def test_an_old_export_is_downloaded_from_a_backup_of_a_live_server(
         assert httpx.get(again.url + later, headers={"Authorization": token}, timeout=20).status_code == 404
         with api_of(again, "bob") as bob:
             assert ask(bob, "how many routers?")["status"] == "succeeded"
+        assert "is as noted" in again.manage("verify_ledger", "--expect", begun[1])
 
 
 @pytest.mark.one_database
