@@ -173,15 +173,22 @@ class _Movable(File):  # type: ignore[type-arg]  # django-stubs: File is generic
 
 def upload(content: Content) -> None:
     """Puts the content into a storage elsewhere, which takes too long for a transaction; `keep` makes it sure."""
-    if not isinstance(storages["exports"], FileSystemStorage) and not _is_there(content):
+    if not _is_local():
         _store(content)
 
 
 def keep(content: Content) -> None:
-    """In the transaction that stores the content's row: its file is there, and stays as long as the row does."""
+    """In the transaction that stores the content's row: its file is there, and stays as long as the row does.
+
+    On this machine's disk it takes the place of what lies there under its name, which a hand may have changed.
+    """
     statements.lock_content(content.sha256)
-    if not _is_there(content):
+    if _is_local() or not _is_there(content):
         _store(content)
+
+
+def _is_local() -> bool:
+    return isinstance(storages["exports"], FileSystemStorage)
 
 
 def discard(*, path: str, sha256: str, is_needed: Callable[[], bool]) -> None:
@@ -192,15 +199,12 @@ def discard(*, path: str, sha256: str, is_needed: Callable[[], bool]) -> None:
 
 
 def _store(content: Content) -> None:
-    storage = storages["exports"]
-    # What lies there is not the content: a copy that was cut off.
-    storage.delete(content.path)
+    """Raises OSError; the storage holds all of it then or what it had before."""
     with content.scratch.open("rb") as file:
-        name = storage.save(content.path, _Movable(file, content.scratch))
+        name = storages["exports"].save(content.path, _Movable(file, content.scratch))
     if name != content.path:
-        storage.delete(name)
-        if not _is_there(content):
-            raise OSError("The storage took the file under another name.")
+        storages["exports"].delete(name)
+        raise OSError("The storage does not overwrite files: see allow_overwrite in the settings.")
 
 
 def _is_there(content: Content) -> bool:

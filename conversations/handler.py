@@ -11,11 +11,14 @@ from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from servestatic.middleware import AsyncServeStaticFileResponse, ServeStaticMiddleware
 
-from conversations import threads
+from conversations import files, threads
 
 
 class PageHandler(ASGIHandler):
     """Views and middleware are synchronous, and run together in a thread that keeps its connection."""
+
+    #: Bytes of a file that are sent at once: a chunk as it was verified, not in pieces.
+    chunk_size = files.CHUNK
 
     def __init__(self) -> None:
         super().__init__()

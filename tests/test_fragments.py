@@ -221,7 +221,13 @@ def test_a_tools_table_shows_rows_source_and_file(alice: User) -> None:
     export = exported(run, span=(25, len(text)), n_guarded=3)
     html = drawn_answer(run)
     assert f'id="block-{export.pk}" data-kind="table" data-source="tool"' in html
-    for words in ("1 of 1,204 rows", "from assets.query at", "export_1795349047113.csv", "412 kB", "3 cells guarded"):
+    for words in (
+        "1 of 1,204 rows",
+        "written by tool assets.query at",
+        "export_1795349047113.csv",
+        "412 kB",
+        "3 cells guarded",
+    ):
         assert words in html
     assert '<th scope="row">web-01</th><td class="mono">10.0.0.5</td><td class="number">16</td>' in html
     assert '<time datetime="2026-11-22T12:03:00Z">2026-11-22 12:03</time>' in html
@@ -234,7 +240,7 @@ def test_a_table_shows_the_columns_that_the_answer_chose(alice: User) -> None:
     run = answered(alice, TABLE)
     exported(run, span=(0, len(TABLE)), preview_columns=["ip_address", "name"])
     html = drawn_answer(run)
-    assert html.index("ip_address<small>") < html.index("name<small>")
+    assert html.index(">ip_address<") < html.index(">name<")
     assert "memory_gb" not in html
 
 
@@ -245,9 +251,9 @@ def test_typed_rows_never_look_like_a_tools(alice: User) -> None:
     exported(run, span=(0, len(text)), source="text", columns=columns, preview=[["1", "2"]], n_rows=1)
     html = drawn_answer(run)
     assert 'data-kind="table" data-source="model"' in html
-    assert "typed in the answer" in html
+    assert "typed by the model" in html
     assert "1 of 1 row<" in html
-    assert "from  at" not in html
+    assert "written by" not in html
 
 
 def test_an_export_that_stands_nowhere_in_the_text_is_not_lost(alice: User) -> None:

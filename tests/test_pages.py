@@ -255,7 +255,7 @@ def test_a_code_block_is_downloaded_as_a_text_file(alice: User, signed_in: Signe
     run = answered(alice, "```python\nprint('<b>')\n```\n")
     response = signed_in(alice).get(f"/messages/{run.answer_id}/blocks/1/code.py")
     assert response.text == "print('<b>')\n"
-    assert response.headers["Content-Type"] == "text/plain; charset=utf-8"
+    assert response.headers["Content-Type"] == "text/x-python; charset=utf-8"
     assert response.headers["Content-Disposition"] == 'attachment; filename="code.py"'
 
 

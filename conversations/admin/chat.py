@@ -7,13 +7,18 @@ from uuid import UUID
 
 from django.contrib import admin
 from django.db.models import Q, QuerySet
-from django.http import HttpRequest
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import path, reverse
+from django.utils.decorators import method_decorator
 from django.utils.safestring import SafeString
+from django.views.decorators.http import require_POST
 
+from conversations import audit, holds
 from conversations.admin.cells import address_of_list, column, cut, link, milliseconds, moment, same_user, whole
 from conversations.admin.filters import ByFailedStage, ByOwner, ByRunDay, ByRunStatus, ByTool
 from conversations.admin.review import PartAdmin, ReviewAdmin, Section, chat_page, looked_at, trail_of
 from conversations.models import Conversation, Message, Run
+from conversations.requests import signed_in
 
 
 def _run_of(message: Message) -> SafeString | str:
@@ -78,8 +83,29 @@ class ConversationAdmin(ReviewAdmin):
         column("number of messages", lambda conversation: conversation.n_messages),
         moment("created", "created_at"),
         moment("last message", "updated_at"),
+        moment("legal hold since", "held_at"),
     )
     sections = (MESSAGES, RUNS)
+    change_form_template = "admin/conversation_form.html"
+
+    def get_urls(self) -> list[Any]:
+        hold = self.admin_site.admin_view(self.hold_view)
+        address = path("<uuid:object_id>/hold/", hold, name="conversations_conversation_hold")
+        return [address, *super().get_urls()]
+
+    def render_change_form(self, request: HttpRequest, context: Any, *args: Any, **kwargs: Any) -> HttpResponse:
+        context["may_hold"] = request.user.has_perm(holds.PERMISSION)
+        return super().render_change_form(request, context, *args, **kwargs)
+
+    @method_decorator(require_POST)
+    def hold_view(self, request: HttpRequest, object_id: UUID) -> HttpResponse:
+        """Places a legal hold, or lifts it."""
+        row = self.get_object(request, str(object_id))
+        if not request.user.has_perm(holds.PERMISSION):
+            raise Http404
+        change = holds.lift if request.POST.get("lift") == "1" else holds.place
+        change(conversation=row, user=signed_in(request), origin=audit.origin_of(request))
+        return HttpResponseRedirect(reverse("admin:conversations_conversation_change", args=[row.pk]))
 
     def of_runs(self, queryset: QuerySet[Any], runs: Q) -> QuerySet[Any]:
         return queryset.filter(pk__in=Run.objects.filter(runs).values("conversation"))

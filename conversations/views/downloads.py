@@ -10,7 +10,7 @@ from uuid import UUID
 from django.contrib.auth.decorators import login_not_required
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
 from django.shortcuts import render
-from django.views.decorators.http import require_GET, require_POST, require_safe
+from django.views.decorators.http import require_POST, require_safe
 
 from conversations import audit, copying, downloads, exports, files, links
 from conversations.audit import Outcome, origin_of
@@ -156,7 +156,7 @@ def export_preview(request: HttpRequest, export_id: UUID) -> HttpResponseBase:
     return _answered(request, export_id, "export.preview", answer)
 
 
-@require_GET
+@require_safe
 def export_copy(request: HttpRequest, export_id: UUID) -> HttpResponseBase:
     """The rows as text for the clipboard: `?as=tsv|csv|markdown`. All, or those of the preview (`copying.n_rows`)."""
 
@@ -190,7 +190,7 @@ def export_link(request: HttpRequest, export_id: UUID) -> HttpResponseBase:
         address = request.build_absolute_uri(links.path_of(link, kinds.XLSX))
         opens = f"ms-excel:ofv|u|{address}"
         if "text/html" in request.headers.get("Accept", ""):
-            return render(request, "exports/open.html", {"export": export, "opens": opens, "address": address})
+            return render(request, "exports/open.html", {"export": export, "opens": opens}, status=201)
         return JsonResponse({"url": address, "opens": opens, "expires_at": link.expires_at.isoformat()}, status=201)
 
     return _answered(request, export_id, "export.link", answer)

@@ -1,0 +1,386 @@
+"""What leaves the server: formats, ranges, unchanged files, and never a byte that wasn't written."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import hashlib
+import io
+import json
+import stat
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.conf import settings
+from django.contrib.auth.models import User
+
+from conversations import downloads, exports, files, runs, threads
+from conversations.formats import kinds
+from conversations.models import AuditEntry, Export, ExportFile
+from conversations.pipeline.tools import Cell, Column, TableResult
+from conversations.runner import EmbeddedRunner
+from tests.calls import Answer, ask, call, calling, cookie_of
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+async def exported(user: User, n_rows: int = 12) -> Export:
+    await ask(user, f"rows {n_rows}\nHere:")
+    return await threads.reading(lambda: Export.objects.latest("created_at"))
+
+
+async def stored(export: Export, columns: Sequence[Column], rows: Sequence[Sequence[Cell]]) -> Export:
+    """Another export of the same run, of these rows."""
+    run = await threads.reading(lambda: Export.objects.select_related("run__conversation").get(pk=export.pk).run)
+    result = TableResult(kind="rows", columns=tuple(columns), open_rows=lambda: iter(rows), matched=len(rows))
+
+    def write() -> Export:
+        position = Export.objects.filter(run=run).count()
+        new = exports.new_export(run=run, position=position, source="tool", tool="t", query={}, title="", result=result)
+        exports.write_export(new, result, on_step=lambda _: None, beside=lambda: None)
+        return new
+
+    return await threads.reading(write)
+
+
+async def got(export: Export, user: User, query: str = "", method: str = "GET", **headers: str) -> Answer:
+    return await call(method, f"/exports/{export.pk}/{query}", cookie=await cookie_of(user), **headers)
+
+
+async def entries(action: str, **conditions: Any) -> list[AuditEntry]:
+    return await threads.reading(lambda: list(AuditEntry.objects.filter(action=action, **conditions).order_by("seq")))
+
+
+async def file_of(export: Export, key: str = "csv") -> Path:
+    path = await threads.reading(lambda: ExportFile.objects.get(export=export, format=key).path)
+    return Path(settings.DATA_DIR / "exports" / path)
+
+
+# -- Formats ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("key", kinds.KEYS)
+async def test_every_format_is_downloaded_under_the_same_name(alice: User, running: EmbeddedRunner, key: str) -> None:
+    export, kind = await exported(alice), kinds.BY_KEY[key]
+    answer = await got(export, alice, f"?format={key}")
+    assert (answer.status, answer.headers["content-type"]) == (200, kind.mime)
+    assert answer.headers["content-disposition"] == f'attachment; filename="{export.name}.{kind.extension}"'
+    assert int(answer.headers["content-length"]) == len(answer.body)
+    sha256 = hashlib.sha256(answer.body).hexdigest()
+    assert answer.headers["etag"] == f'"{sha256}"'
+    (entry,) = await entries("export.download")
+    assert (entry.detail["format"], entry.detail["rows"], entry.detail["sha256"]) == (key, 12, sha256)
+
+
+async def test_the_export_event_names_every_format(alice: User, running: EmbeddedRunner) -> None:
+    answer = await ask(alice, "rows 3\nHere:")
+    (event,) = [event for event in answer.events if event["type"] == "export"]
+    path = f"/exports/{event['export_id']}/"
+    wanted = {key: path if key == "csv" else f"{path}?format={key}" for key in kinds.KEYS}
+    assert event["downloads"] == wanted
+
+
+async def test_the_byte_order_mark_is_a_choice(alice: User, running: EmbeddedRunner) -> None:
+    export = await exported(alice)
+    plain, marked = await got(export, alice, "?bom=0"), await got(export, alice, "?format=csv&bom=1")
+    assert marked.body == b"\xef\xbb\xbf" + plain.body
+    assert marked.headers["content-disposition"] == plain.headers["content-disposition"]
+
+
+@pytest.mark.parametrize(
+    ("query", "code", "field"),
+    [
+        ("?format=docx", "unknown_format", "format"), ("?format=csv-bom", "unknown_format", "format"),
+        ("?format=XLSX", "unknown_format", "format"), ("?format=", "unknown_format", "format"),
+        ("?format=../../etc/passwd", "unknown_format", "format"), ("?bom=2", "invalid_request", "bom"),
+        ("?format=xlsx&bom=1", "invalid_request", "bom"),
+    ],
+)  # fmt: skip
+async def test_what_is_no_format_is_refused_by_name(
+    alice: User, running: EmbeddedRunner, query: str, code: str, field: str
+) -> None:
+    answer = await got(await exported(alice), alice, query)
+    assert (answer.status, answer.error["code"], answer.error["field"]) == (400, code, field)
+    (entry,) = await entries("export.download")
+    assert entry.outcome == "failed"
+
+
+async def test_a_format_is_made_once_for_all_who_ask_at_once(alice: User, running: EmbeddedRunner) -> None:
+    export = await exported(alice, 3000)
+    answers = await asyncio.gather(*(got(export, alice, "?format=parquet") for _ in range(4)))
+    assert {(answer.status, answer.body) for answer in answers} == {(200, answers[0].body)}
+    assert len(await entries("export.convert")) == 1
+    assert await threads.reading(lambda: ExportFile.objects.filter(export=export, format="parquet").count()) == 1
+
+
+async def test_typed_formats_hold_what_the_csv_guards(alice: User, running: EmbeddedRunner) -> None:
+    export = await stored(
+        await exported(alice), [Column(name="t", type="text")], [("=1+1",), ("'+x",), ("-5",), (None,)]
+    )
+    rows = list(csv.reader(io.StringIO((await got(export, alice)).body.decode(), newline="")))
+    assert rows == [["t"], ["'=1+1"], ["''+x"], ["-5"], [""]]
+    assert json.loads((await got(export, alice, "?format=json")).body) == [
+        {"t": "=1+1"}, {"t": "'+x"}, {"t": "-5"}, {"t": None},
+    ]  # fmt: skip
+
+
+# -- What a format can't hold ----------------------------------------------------------------------------------------
+
+
+async def test_a_table_of_ten_thousand_columns_is_had_in_every_format(alice: User, running: EmbeddedRunner) -> None:
+    columns = [Column(name=f"column {n}", type="text") for n in range(10_000)]
+    export = await stored(await exported(alice), columns, [tuple(str(n) for n in range(10_000))])
+    for key in kinds.KEYS:
+        assert (await got(export, alice, f"?format={key}")).status == 200
+
+
+async def test_more_columns_than_a_sheet_has_are_no_workbook(alice: User, running: EmbeddedRunner) -> None:
+    columns = [Column(name=f"c{n}", type="text") for n in range(16_385)]
+    export = await stored(await exported(alice), columns, [tuple("x" * 16_385)])
+    answer = await got(export, alice, "?format=xlsx")
+    assert (answer.status, answer.error["code"]) == (422, "cannot_hold")
+    assert "16,384 columns" in answer.error["message"]
+    assert "xlsx" not in exports.downloads(export)
+
+
+async def test_a_longer_cell_than_a_workbook_takes_is_named_and_remembered(
+    alice: User, running: EmbeddedRunner
+) -> None:
+    rows = [("x",), ("y" * 32_768,)]
+    export = await stored(await exported(alice), [Column(name="notes", type="text")], rows)
+    for _ in range(2):
+        answer = await got(export, alice, "?format=xlsx")
+        assert (answer.status, answer.error["field"]) == (422, "format")
+        assert "row 2, column “notes”" in answer.error["message"]
+    export = await threads.reading(lambda: Export.objects.get(pk=export.pk))
+    assert "32,768 characters" in exports.unavailable(export, "xlsx")
+    assert "xlsx" not in exports.downloads(export)
+    assert (await got(export, alice, "?format=json")).status == 200
+
+
+async def test_more_rows_than_a_sheet_has_are_no_workbook() -> None:
+    assert "1,048,575 rows" in kinds.cannot_hold("xlsx", n_rows=1_048_576, n_columns=2)
+    assert not kinds.cannot_hold("xlsx", n_rows=1_048_575, n_columns=2)
+    assert not kinds.cannot_hold("parquet", n_rows=10**9, n_columns=2)
+
+
+# -- Ranges and unchanged files --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def long_export(alice: User, running: EmbeddedRunner) -> Export:
+    """A file of several chunks."""
+    return await exported(alice, 60_000)
+
+
+@pytest.mark.parametrize(
+    ("asked", "start", "end"),
+    [
+        ("bytes=0-0", 0, 1), ("bytes=0-9", 0, 10), ("bytes=10-", 10, None), ("bytes=-7", -7, None),
+        ("bytes=262140-262150", 262_140, 262_151), ("bytes=262144-524287", 262_144, 524_288),
+        ("bytes=100-99999999999", 100, None), ("bytes=-99999999999", 0, None), ("bytes = 5 - 6", 5, 7),
+    ],
+)  # fmt: skip
+async def test_a_part_of_a_file_is_what_the_file_has_there(
+    alice: User, long_export: Export, asked: str, start: int, end: int | None
+) -> None:
+    whole = (await got(long_export, alice)).body
+    assert len(whole) > 2 * files.CHUNK
+    answer = await got(long_export, alice, range=asked)
+    assert answer.body == whole[start:end]
+    if len(answer.body) < len(whole):
+        first = whole.index(answer.body) if start >= 0 else len(whole) + start
+        assert answer.status == 206
+        assert answer.headers["content-range"].endswith(f"/{len(whole)}")
+        assert answer.headers["content-range"].startswith(f"bytes {start if start >= 0 else first}-")
+
+
+@pytest.mark.parametrize("asked", ["bytes=5-4", "bytes=0-1,4-5", "lines=1-2", "bytes=", "bytes=-", "bytes=a-b"])
+async def test_what_is_no_single_range_is_answered_with_the_whole_file(
+    alice: User, running: EmbeddedRunner, asked: str
+) -> None:
+    export = await exported(alice)
+    assert (await got(export, alice, range=asked)).status == 200
+
+
+async def test_a_range_behind_the_end_is_416(alice: User, running: EmbeddedRunner) -> None:
+    export = await exported(alice)
+    size = len((await got(export, alice)).body)
+    for asked in (f"bytes={size}-", "bytes=-0"):
+        answer = await got(export, alice, range=asked)
+        assert (answer.status, answer.headers["content-range"], answer.body) == (416, f"bytes */{size}", b"")
+
+
+async def test_a_range_of_another_file_is_the_whole_file(alice: User, running: EmbeddedRunner) -> None:
+    export = await exported(alice)
+    tag = (await got(export, alice)).headers["etag"]
+    assert (await got(export, alice, range="bytes=0-1", if_range=tag)).status == 206
+    assert (await got(export, alice, range="bytes=0-1", if_range='"older"')).status == 200
+
+
+async def test_an_unchanged_file_is_not_sent_again(alice: User, running: EmbeddedRunner) -> None:
+    export = await exported(alice)
+    tag = (await got(export, alice)).headers["etag"]
+    for known in (tag, f'"other", W/{tag}', "*"):
+        answer = await got(export, alice, if_none_match=known)
+        assert (answer.status, answer.body, answer.headers["etag"]) == (304, b"", tag)
+    assert (await got(export, alice, if_none_match='"other"')).status == 200
+    # Looks, which are no downloads, are in the ledger too.
+    assert len(await entries("export.check")) == 3
+
+
+async def test_head_tells_of_the_file_and_sends_nothing(alice: User, running: EmbeddedRunner) -> None:
+    export = await exported(alice)
+    whole = await got(export, alice)
+    answer = await got(export, alice, method="HEAD")
+    assert (answer.status, answer.body, answer.headers["content-length"]) == (200, b"", str(len(whole.body)))
+    assert (len(await entries("export.download")), len(await entries("export.check"))) == (1, 1)
+
+
+# -- The ledger ------------------------------------------------------------------------------------------------------
+
+
+async def test_a_download_has_an_entry_before_its_first_byte_and_one_after_its_last(
+    alice: User, running: EmbeddedRunner
+) -> None:
+    export = await exported(alice)
+    answer = await got(export, alice)
+    (begin,), (end,) = await entries("export.download"), await entries("export.download_end")
+    assert begin.seq < end.seq
+    assert end.detail == {"download": str(begin.pk), "bytes_sent": len(answer.body), "complete": True}
+    assert (end.outcome, end.actor_name) == ("ok", "alice")
+
+
+async def test_who_goes_away_in_the_middle_leaves_how_far_it_came(alice: User, long_export: Export) -> None:
+    path, cookie = f"/exports/{long_export.pk}/", await cookie_of(alice)
+    async with calling("GET", path, cookie=cookie) as caller:
+        await caller.receive_output(timeout=5)
+        first = await caller.receive_output(timeout=5)
+    (end,) = await entries("export.download_end")
+    assert (end.outcome, end.detail["complete"]) == ("failed", False)
+    size = (await file_of(long_export)).stat().st_size
+    assert len(first["body"]) <= end.detail["bytes_sent"] < size
+
+
+# -- Tampering -------------------------------------------------------------------------------------------------------
+
+
+def changed(path: Path, at: int) -> None:
+    content = bytearray(path.read_bytes())
+    content[at] ^= 1
+    path.write_bytes(content)
+
+
+async def test_a_file_that_was_changed_at_its_beginning_is_not_sent(alice: User, long_export: Export) -> None:
+    changed(await file_of(long_export), 0)
+    answer = await got(long_export, alice)
+    assert (answer.status, answer.error["code"]) == (500, "corrupt_export")
+    (entry,) = await entries("export.download")
+    assert (entry.outcome, entry.detail["why"]) == ("failed", "The stored file is not what was written.")
+    # What lies before it in another range is as it was written; the first chunk is not.
+    assert (await got(long_export, alice, range="bytes=262144-262150")).status == 206
+
+
+# Django leaves the body of the request to the garbage collector when an answer breaks off.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+async def test_no_byte_of_a_changed_chunk_leaves(alice: User, long_export: Export) -> None:
+    whole = (await file_of(long_export)).read_bytes()
+    changed(await file_of(long_export), 2 * files.CHUNK + 5)
+    received = b""
+    with pytest.raises(files.Corrupt):
+        async with calling("GET", f"/exports/{long_export.pk}/", cookie=await cookie_of(alice)) as caller:
+            await caller.receive_output(timeout=5)
+            while True:
+                received += (await caller.receive_output(timeout=5))["body"]
+    assert received == whole[: 2 * files.CHUNK]
+    (end,) = await entries("export.download_end")
+    assert (end.outcome, end.detail["why"]) == ("failed", "the stored file is not what was written")
+
+
+async def test_no_format_is_made_of_a_changed_file(alice: User, running: EmbeddedRunner) -> None:
+    export = await exported(alice)
+    changed(await file_of(export), 3)
+    answer = await got(export, alice, "?format=json")
+    assert (answer.status, answer.error["code"]) == (500, "corrupt_export")
+    assert await threads.reading(lambda: ExportFile.objects.filter(export=export).count()) == 1
+
+
+@pytest.mark.parametrize("is_changed", [False, True])
+async def test_a_file_stored_before_there_were_digests_is_verified_whole(
+    alice: User, long_export: Export, is_changed: bool
+) -> None:
+    await threads.reading(lambda: ExportFile.objects.update(digests=b""))
+    if is_changed:
+        changed(await file_of(long_export), 2 * files.CHUNK + 5)
+    answer = await got(long_export, alice)
+    assert answer.status == (500 if is_changed else 200)
+
+
+# -- The storage -----------------------------------------------------------------------------------------------------
+
+
+async def test_identical_content_is_stored_once_and_goes_with_its_last_export(
+    alice: User, running: EmbeddedRunner
+) -> None:
+    one, other = await exported(alice), await exported(alice)
+    assert await file_of(one) == await file_of(other)
+    path = await file_of(one)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    for export, is_there in ((one, True), (other, False)):
+        gone = await threads.reading(lambda export=export: Export.objects.get(pk=export.pk))
+        await threads.reading(lambda gone=gone: exports.delete(export=gone, actor=alice, origin=None))
+        assert path.exists() == is_there
+
+
+@pytest.mark.parametrize("broken", [b"n,", None])
+async def test_a_broken_copy_is_replaced_by_the_next_export_of_the_same(
+    alice: User, running: EmbeddedRunner, broken: bytes | None
+) -> None:
+    one = await exported(alice)
+    path = await file_of(one)
+    path.write_bytes(broken or bytes(path.stat().st_size))
+    other = await exported(alice)
+    assert (await got(other, alice)).status == (await got(one, alice)).status == 200
+
+
+async def test_a_full_disk_leaves_nothing_and_is_said(
+    alice: User, running: EmbeddedRunner, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    export = await exported(alice)
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(settings, "OPSCHAT_SCRATCH_DIR", tmp_path / "file" / "scratch")
+    answer = await got(export, alice, "?format=xml")
+    assert (answer.status, answer.error["code"]) == (507, "storage_failed")
+    assert await threads.reading(lambda: ExportFile.objects.filter(export=export).count()) == 1
+
+
+async def test_the_scratch_folder_is_empty_after_every_write(alice: User, running: EmbeddedRunner) -> None:
+    export = await exported(alice)
+    await got(export, alice, "?format=xlsx")
+    assert list(settings.OPSCHAT_SCRATCH_DIR.iterdir()) == []
+
+
+async def test_what_a_killed_writer_left_is_swept_and_what_is_written_is_not(running: EmbeddedRunner) -> None:
+    with files.Scratch() as scratch:
+        left = scratch.path.with_name("export-left")
+        left.write_bytes(b"half")
+        assert files.sweep() == 1
+        assert (scratch.path.exists(), left.exists()) == (True, False)
+
+
+def test_the_digests_are_those_of_the_chunks_whatever_the_parts() -> None:
+    content = bytes(range(256)) * (5 * files.CHUNK // 512)
+    for size in (1000, files.CHUNK - 1, files.CHUNK, files.CHUNK + 1, len(content)):
+        digests = files.Digests()
+        for at in range(0, len(content), size):
+            digests.add(content[at : at + size])
+        found = digests.content(Path())
+        chunks = [content[at : at + files.CHUNK] for at in range(0, len(content), files.CHUNK)]
+        assert found.digests == b"".join(hashlib.sha256(chunk).digest() for chunk in chunks)
+        assert (found.sha256, found.n_bytes) == (hashlib.sha256(content).hexdigest(), len(content))
+
+
+def test_an_etag_is_the_content() -> None:
+    assert downloads.etag(ExportFile(sha256="ab")) == '"ab"'
