@@ -156,10 +156,14 @@ PLACES = {
     "admin:conversations_message_changelist": admin_page({"erin": 400, "staff": 400, "admin": 400, "*": 404}),
     "admin:conversations_runevent_changelist": admin_page({"erin": 400, "staff": 400, "admin": 400, "*": 404}),
     "admin:conversations_*_changelist": admin_page(STAFF),
+    "admin:conversations_auditentry_verify": Place(
+        get=STAFF_405, post={"erin": 302, "admin": 302, "*": 404}, other=STAFF_405
+    ),
     "admin:conversations_*_add": admin_page(STAFF_403),
     "admin:conversations_*_change": admin_page(REVIEWERS, post=REVIEWERS_403),
-    "admin:conversations_conversation_hold": Place(post={"erin": 404, "admin": 302, "*": 404}),
-    "admin:conversations_auditentry_verify": Place(post={"erin": 302, "admin": 302, "*": 404}),
+    "admin:conversations_conversation_hold": Place(
+        get=STAFF_405, post={"erin": 404, "admin": 302, "*": 404}, other=STAFF_405
+    ),
     "admin:conversations_*_delete": admin_page(REVIEWERS_403),
     "admin:conversations_*_history": admin_page({"*": 404}),
     "admin/*/<path:object_id>/": admin_page(STAFF_AWAY),
@@ -321,11 +325,8 @@ def check_headers(answer: Any, whose: str) -> None:
 def writes(queries: CaptureQueriesContext) -> list[str]:
     """What a request wrote, but for the trail that refused requests leave and a token's last use."""
     wrote = [query["sql"] for query in queries if query["sql"].startswith(("INSERT", "UPDATE", "DELETE", "REPLACE"))]
-    allowed = (
-        'INSERT INTO "conversations_auditentry"',
-        'UPDATE "conversations_auditentry" SET hash',
-        'UPDATE "conversations_apitoken" SET "last_used_at"',
-    )
+    trail = ('INSERT INTO "conversations_auditentry"', 'UPDATE "conversations_auditentry" SET hash')
+    allowed = (*trail, 'UPDATE "conversations_apitoken" SET "last_used_at"')
     return [sql for sql in wrote if not sql.startswith(allowed)]
 
 

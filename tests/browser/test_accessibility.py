@@ -104,6 +104,10 @@ def test_the_reviews_lists_and_pages(page_of: PageOf) -> None:
             row.click()
             theirs.wait_for_url("**/change/")
             check_accessible(theirs, views=WIDE_VIEWS)
+    theirs.goto("/admin/conversations/auditentry/")
+    theirs.get_by_role("button", name="Verify the ledger").click()
+    expect(theirs.get_by_text("The ledger is intact")).to_be_visible()
+    check_accessible(theirs, views=WIDE_VIEWS)
 
 
 @pytest.mark.whole
