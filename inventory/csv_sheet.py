@@ -55,8 +55,7 @@ def _read_through(file: TextIO, on_problem: OnProblem) -> Sheet:
         next(again, None)  # the header
         return _rows(again, columns, lambda problem: None)  # reported already
 
-    format = "TSV" if separator == "\t" else "CSV"
-    return Sheet(format=format, layout=layout, columns=columns, n_rows=n_rows, rows=rows)
+    return Sheet(format="TSV" if separator == "\t" else "CSV", layout=layout, columns=columns, n_rows=n_rows, rows=rows)
 
 
 def _reader(file: TextIO, separator: str = "") -> tuple[str, Iterator[list[str]]]:
@@ -120,3 +119,8 @@ def unguarded(cell: str) -> str:
         return cell
     text = cell[1:]
     return text if _FORMULA.match(text) and not _NEGATIVE_NUMBER.fullmatch(text) else cell
+
+
+def guarded(text: str) -> str:
+    """The inverse: one apostrophe before what a spreadsheet would run as a formula, but not before negative numbers."""
+    return f"'{text}" if _FORMULA.match(text) and not _NEGATIVE_NUMBER.fullmatch(text) else text

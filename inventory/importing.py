@@ -51,7 +51,7 @@ class Summary:
     """What an import did, in rows of the file. `n_known`: rows whose asset was there already (and was updated)."""
 
     source: str
-    #: For people: "NetBox devices (JSON)", or only "JSON".
+    #: As `Sheet.title`.
     recognised_as: str
     n_rows: int
     n_new: int
@@ -103,7 +103,7 @@ def import_file(
             run.end()
     return Summary(
         source=name,
-        recognised_as=f"{sheet.layout.title} ({sheet.format})" if sheet.layout.title else sheet.format,
+        recognised_as=sheet.title,
         n_rows=run.n_rows,
         n_new=run.n_new,
         n_known=run.n_rows - run.n_new,

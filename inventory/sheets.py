@@ -62,6 +62,11 @@ class Sheet:
     #: What people should know of the file as a whole.
     warnings: tuple[str, ...] = ()
 
+    @property
+    def title(self) -> str:
+        """For people: "NetBox devices (JSON)", or only "JSON"."""
+        return f"{self.layout.title} ({self.format})" if self.layout.title else self.format
+
 
 def columns_from(header: Sequence[str], *, late: Container[str] = ()) -> tuple[Layout, list[Column]]:
     """What the names in the header mean. Raises NotATable when none is known."""

@@ -88,12 +88,12 @@ def test_the_extension_means_nothing(tmp_path: Path) -> None:
 
 
 def test_typed_cells_are_written_as_a_csv_would_have_them(tmp_path: Path) -> None:
-    cells = {
+    cells: dict[str, Any] = {
         "name": "h1", "cpu_cores": 12.0, "memory_gb": 1.5, "purchased_on": date(2026, 1, 2),
         "last_seen_at": datetime(2026, 1, 2, 3, 4, 5), "Floor": 3, "Leased": True, "Spare": False,  # noqa: DTZ001
         "Backup": time(3, 30), "Built": datetime(2026, 1, 2, 3, 4), "Blank": None, "Ratio": 0.25,  # noqa: DTZ001
     }  # fmt: skip
-    _, problems = run(xlsx(tmp_path, [list(cells), list(cells.values())]))
+    _, problems = run(xlsx(tmp_path, [[*cells], [*cells.values()]]))
     asset = Asset.objects.get()
     assert problems == []
     assert (asset.cpu_cores, asset.memory_gb, asset.purchased_on) == (12, 1.5, date(2026, 1, 2))
