@@ -137,6 +137,7 @@ def _upload(request: HttpRequest, upload_id: UUID) -> HttpResponseBase:
         return _done(request, upload)
     state = upload.state
     has_file = bool(upload.path)
+    can_import = has_file and bool(upload.preview) and state != AssetUpload.Status.WORKING
     shown = {
         "upload": upload,
         "state": state,
@@ -144,7 +145,8 @@ def _upload(request: HttpRequest, upload_id: UUID) -> HttpResponseBase:
         "columns": _columns(upload.preview),
         "result": upload.result,
         "can_read": has_file and not upload.preview and state == AssetUpload.Status.INTERRUPTED,
-        "can_import": has_file and bool(upload.preview) and state != AssetUpload.Status.WORKING,
+        "can_import": can_import,
+        "notices": _notices(upload) if can_import else [],
         "problems": bool(upload.problems_path),
     }
     return _page(request, "upload", "Import assets", shown)
@@ -160,6 +162,17 @@ def _done(request: HttpRequest, upload: AssetUpload) -> HttpResponseBase:
         return HttpResponseRedirect(reverse("admin:inventory_asset_import"))
     upload_work.start(upload=upload, work=action, wait_s=_WAIT_S)
     return _to(upload)
+
+
+def _notices(upload: AssetUpload) -> list[str]:
+    """What to know before the file is imported."""
+    said: list[str] = [*upload.preview["warnings"]]
+    if (n_unread := upload.preview["n_unread"]) and not upload.result:
+        counted = "There was 1 problem" if n_unread == 1 else f"There were {n_unread:,} problems"
+        said.append(f"{counted} when the file was read. A dry run lists them, and what else will be wrong.")
+    if upload.delete_missing:
+        said.append(f"Assets of the source “{upload.source}” that the file does not have will be removed.")
+    return said
 
 
 def _columns(preview: Mapping[str, Any]) -> list[Mapping[str, object]]:

@@ -141,6 +141,12 @@ def test_a_workbooks_warnings_are_shown(importer: Client) -> None:
     assert "XLSX, 1 row" in page
 
 
+def test_what_to_know_before_the_import_is_said(importer: Client) -> None:
+    page = read(importer, upload(importer, 'name\nh1\n"h"2\n', source="shop", delete_missing="on"))
+    assert "There was 1 problem when the file was read." in page
+    assert "Assets of the source “shop” that the file does not have will be removed." in page
+
+
 def test_a_dry_run_counts_and_changes_nothing(importer: Client) -> None:
     Asset.objects.create(name="h1", source="assets", ip_address="10.0.0.1", attributes={"Colour": "red"})
     Asset.objects.create(name="h2", source="assets")
