@@ -57,8 +57,22 @@ def keep(*, user: AbstractBaseUser, file: UploadedFile, source: str, delete_miss
 
 
 def discard_old() -> None:
-    """Anybody's."""
-    discard(AssetUpload.objects.filter(_is_idle(), created_at__lt=timezone.now() - KEPT))
+    """Anybody's; and files whose row was never made, or has gone with its user."""
+    before = timezone.now() - KEPT
+    discard(AssetUpload.objects.filter(_is_idle(), created_at__lt=before))
+    storage = storages["uploads"]
+    known = {path for paths in AssetUpload.objects.values_list("path", "problems_path") for path in paths}
+    for name in set(_stored()) - known:
+        if storage.get_modified_time(name) < before:
+            storage.delete(name)
+
+
+def _stored() -> list[str]:
+    """The names of all files."""
+    try:
+        return storages["uploads"].listdir("")[1]
+    except FileNotFoundError:  # nobody has uploaded anything yet
+        return []
 
 
 def discard(uploads: Iterable[AssetUpload]) -> None:

@@ -8,7 +8,9 @@ from __future__ import annotations
 import re
 import zipfile
 import zlib
-from dataclasses import dataclass
+from array import array
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import BinaryIO
 
 from inventory.sheets import NotATable
@@ -17,6 +19,8 @@ from inventory.sheets import NotATable
 MAX_UNPACKED = 512 * 1024 * 1024
 #: Cells of the rectangle around a sheet's values, the empty ones included: about 32 bytes each.
 MAX_CELLS = 20_000_000
+#: Bytes of the shared texts, each as often as a cell has it: the reader copies them.
+MAX_TEXT = 2 * 1024**3
 _MAX_PARTS = 10_000
 _CHUNK = 1024 * 1024
 _LAST_COLUMN = 16_384
@@ -34,12 +38,14 @@ _ENCRYPTED = 0x1
 _CELL = re.compile(rb"<(?:\w+:)?c(?=[ >])([^>]*)(?<!/)>")
 _PLACE = re.compile(rb"""\sr=["']([A-Z]{1,3})\d{1,7}["']""")
 _ROW = re.compile(rb"""<(?:\w+:)?row(?=[ >/])(?:[^>]*?\sr=["'](\d{1,7})["'])?""")
+_SHARED = re.compile(rb"""<(?:\w+:)?c(?=[ >])[^>]*?\st=["']s["'][^>]*>\s*<(?:\w+:)?v>\s*(\d{1,9})""")
+_TEXT = re.compile(rb"<(?:\w+:)?si[ >]")
 _ERROR = re.compile(rb"""<(?:\w+:)?c [^>]*?t=["']e["']""")
 
 
 @dataclass(kw_only=True)
-class Extent:
-    """Of one sheet, at least as large as what the reader will hold."""
+class Part:
+    """What is in one part of the archive, whatever its name: at least as much as the reader will hold of it."""
 
     n_rows: int = 0
     last_row: int = 0
@@ -47,21 +53,27 @@ class Extent:
     n_unplaced: int = 0
     #: Cells with an error (#N/A, #REF!) in place of a value.
     n_errors: int = 0
+    #: Cells that name a shared text; bytes of each shared text that is in this part.
+    n_shared: int = 0
+    texts: array[int] = field(default_factory=lambda: array("I"))
+    _n_bytes: int = 0
+    _text_at: int | None = None
     _rest: bytes = b""
 
     @property
     def n_cells(self) -> int:
         return max(self.n_rows, self.last_row) * max(self.last_column, min(self.n_unplaced, _LAST_COLUMN))
 
-    def add(self, chunk: bytes) -> None:
-        """Of the sheet's XML, in order."""
+    def add(self, chunk: bytes) -> bytes:
+        """Of the part's XML, in order; what can be looked at: whole tags, so that none is counted twice or missed."""
         xml = self._rest + chunk
-        # Only whole tags, so that none is counted twice or missed.
         end = xml.rfind(b">") + 1
         self._rest = xml[end:] if len(xml) - end <= _CHUNK else b""
-        self._count(xml[:end])
+        self._count_cells(xml[:end])
+        self._measure_texts(xml[:end])
+        return xml[:end]
 
-    def _count(self, xml: bytes) -> None:
+    def _count_cells(self, xml: bytes) -> None:
         rows = _ROW.findall(xml)
         self.n_rows += len(rows)
         self.last_row = max(self.last_row, max((int(row) for row in rows if row), default=0))
@@ -74,6 +86,18 @@ class Extent:
                 self.n_unplaced += 1
         self.last_column = max(self.last_column, max((_number(letters) for letters in columns), default=0))
         self.n_errors += len(_ERROR.findall(xml))
+        self.n_shared += len(_SHARED.findall(xml))
+
+    def _measure_texts(self, xml: bytes) -> None:
+        """A text is as long as it is to the next one's tag."""
+        for found in _TEXT.finditer(xml):
+            at = self._n_bytes + found.start()
+            if self._text_at is not None:
+                self.texts.append(at - self._text_at)
+            self._text_at = at
+        self._n_bytes += len(xml)
+        if xml.endswith(b"</sst>") and self._text_at is not None:
+            self.texts.append(self._n_bytes - self._text_at)
 
 
 def check_workbook(file: BinaryIO) -> int:
@@ -100,27 +124,49 @@ def _check_kind(names: set[str]) -> None:
     raise NotATable("The file is no table but a ZIP archive. Unpack it and import the file that is in it.")
 
 
-def _checked_parts(archive: zipfile.ZipFile, parts: list[zipfile.ZipInfo]) -> int:
+def _checked_parts(archive: zipfile.ZipFile, infos: list[zipfile.ZipInfo]) -> int:
     """Reads every part: the sizes that an archive tells may be wrong."""
-    left, n_errors = MAX_UNPACKED, 0
-    for part in parts:
-        extent = Extent() if part.filename.startswith("xl/worksheets/") else None
-        # Beyond the limit: the archive would else end the part there, and call its checksum wrong.
-        part.file_size = MAX_UNPACKED + 2 * _CHUNK
-        with archive.open(part) as stream:
-            while chunk := stream.read(_CHUNK):
-                left -= len(chunk)
-                if left < 0:
-                    raise _too_large()
-                if extent:
-                    extent.add(chunk)
-                    _check_extent(extent)
-        n_errors += extent.n_errors if extent else 0
-    return n_errors
+    left, parts = MAX_UNPACKED, []
+    for info in infos:
+        part = Part()
+        for chunk in _unpacked(archive, info):
+            left -= len(chunk)
+            if left < 0:
+                raise _too_large()
+            part.add(chunk)
+            _check_extent(part)
+        parts.append(part)
+    texts = max((part.texts for part in parts), key=len, default=array("I"))
+    if sum(part.n_shared for part in parts) * max(texts, default=0) > MAX_TEXT:
+        _check_shared(archive, infos, texts)
+    return sum(part.n_errors for part in parts)
 
 
-def _check_extent(extent: Extent) -> None:
-    if extent.n_cells > MAX_CELLS:
+def _unpacked(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Iterator[bytes]:
+    # Beyond the limit: the archive would else end the part there, and call its checksum wrong.
+    info.file_size = MAX_UNPACKED + 2 * _CHUNK
+    with archive.open(info) as stream:
+        while chunk := stream.read(_CHUNK):
+            yield chunk
+
+
+def _check_shared(archive: zipfile.ZipFile, infos: list[zipfile.ZipInfo], texts: Sequence[int]) -> None:
+    """Exactly: a second pass, for workbooks with a long text and many cells."""
+    left = MAX_TEXT
+    for info in infos:
+        part = Part()
+        for chunk in _unpacked(archive, info):
+            numbers = map(int, _SHARED.findall(part.add(chunk)))
+            left -= sum(texts[number] for number in numbers if number < len(texts))
+            if left < 0:
+                raise NotATable(
+                    f"The cells of the workbook share long texts, more than {MAX_TEXT // 1024**3} GB when each has its "
+                    "own. Save the sheet as “CSV UTF-8”, which may be of any length."
+                )
+
+
+def _check_extent(part: Part) -> None:
+    if part.n_cells > MAX_CELLS:
         raise NotATable(
             f"A sheet of the workbook reaches over more than {MAX_CELLS:,} cells, maybe because of a value far away "
             "from the table. Copy the table into a new workbook, or save it as “CSV UTF-8”, which may be of any length."

@@ -93,7 +93,8 @@ def test_typed_cells_are_written_as_a_csv_would_have_them(tmp_path: Path) -> Non
         "last_seen_at": datetime(2026, 1, 2, 3, 4, 5), "Floor": 3, "Leased": True, "Spare": False,  # noqa: DTZ001
         "Backup": time(3, 30), "Built": datetime(2026, 1, 2, 3, 4), "Blank": None, "Ratio": 0.25,  # noqa: DTZ001
     }  # fmt: skip
-    _, problems = run(xlsx(tmp_path, [[*cells], [*cells.values()]]))
+    rows: Rows = [[*cells], [*cells.values()]]
+    _, problems = run(xlsx(tmp_path, rows))
     asset = Asset.objects.get()
     assert problems == []
     assert (asset.cpu_cores, asset.memory_gb, asset.purchased_on) == (12, 1.5, date(2026, 1, 2))
@@ -105,7 +106,11 @@ def test_typed_cells_are_written_as_a_csv_would_have_them(tmp_path: Path) -> Non
 
 
 def test_long_digits_as_text_stay_and_as_a_number_are_reported(tmp_path: Path) -> None:
-    rows = [["name", "serial_number", "asset_tag"], ["h", "0012345678901234567", 1234567890123456789], ["i", "1", 7]]
+    rows: Rows = [
+        ["name", "serial_number", "asset_tag"],
+        ["h", "0012345678901234567", 1234567890123456789],
+        ["i", "1", 7],
+    ]
     _, problems = run(xlsx(tmp_path, rows))
     assert set(Asset.objects.values_list("name", "serial_number")) == {("h", "0012345678901234567"), ("i", "1")}
     assert Asset.objects.get(name="i").asset_tag == "7"
@@ -184,6 +189,21 @@ def archive(folder: Path, parts: dict[str, bytes]) -> Path:
     return path
 
 
+def shared(folder: Path, texts: Sequence[str], rows: Sequence[tuple[int, int]]) -> Path:
+    """As Excel writes a workbook: cells name texts, which stand in a part of their own."""
+    path = xlsx(folder, [["name"], ["h"]])
+    parts = {name: zipfile.ZipFile(path).read(name) for name in zipfile.ZipFile(path).namelist()}
+    xmlns = 'xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main"'
+    cells = "".join(
+        f'<row r="{n}"><c r="A{n}" t="s"><v>{name}</v></c><c r="B{n}" t="s"><v>{notes}</v></c></row>'
+        for n, (name, notes) in enumerate(rows, start=1)
+    )
+    parts["xl/worksheets/sheet1.xml"] = f"<worksheet {xmlns}><sheetData>{cells}</sheetData></worksheet>".encode()
+    told = "".join(f"<si><t>{text}</t></si>" for text in texts)
+    parts["xl/sharedStrings.xml"] = f"<sst {xmlns}>{told}</sst>".encode()
+    return archive(folder, parts)
+
+
 @pytest.mark.parametrize(
     ("part", "why"),
     [
@@ -249,6 +269,18 @@ def test_a_sheet_that_reaches_too_far_is_refused_before_it_is_held(tmp_path: Pat
         + b"</sheetData></worksheet>"
     )
     assert "reaches over more than 20,000,000 cells" in refused(archive(tmp_path, parts))
+
+
+def test_a_text_that_very_many_cells_share_is_refused_before_it_is_copied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workbooks, "MAX_TEXT", 10_000)
+    run(shared(tmp_path, ["name", "notes", "h", "x" * 4_000], [(0, 1), (2, 3), (2, 3)]))
+    assert list(Asset.objects.values_list("name", "notes")) == [("h", "x" * 4_000)] * 2
+    Asset.objects.all().delete()
+    assert "share long texts" in refused(
+        shared(tmp_path, ["name", "notes", "h", "x" * 4_000], [(0, 1), (2, 3), (2, 3), (2, 3)])
+    )
 
 
 # -- There and back --------------------------------------------------------------------------------------------------

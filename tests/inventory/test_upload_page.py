@@ -6,18 +6,20 @@ import csv
 import hashlib
 import io
 import json
+import os
 import threading
 import uuid
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import openpyxl
 import pytest
 from asgiref.sync import async_to_sync
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Permission, User
+from django.core.files.base import ContentFile
 from django.core.files.storage import storages
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
@@ -44,6 +46,7 @@ def folder(settings: Settings, tmp_path: Path) -> Iterator[Path]:
     settings.STORAGES = {**settings.STORAGES, "uploads": changed}
     yield tmp_path / "uploads"
     upload_work.finish()
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("opschat-import")]
 
 
 @pytest.fixture
@@ -83,7 +86,7 @@ def problems(client: Client, address: str) -> list[list[str]]:
     assert response["Content-Disposition"].startswith("attachment")
 
     async def whole() -> bytes:
-        return b"".join([chunk async for chunk in response.streaming_content])
+        return b"".join([chunk async for chunk in cast(Any, response).streaming_content])
 
     return list(csv.reader(io.StringIO(async_to_sync(whole)().decode(), newline="")))
 
@@ -204,13 +207,13 @@ def test_without_problems_there_is_nothing_to_download(importer: Client) -> None
     assert importer.get(f"{address}problems/", headers=BROWSER).status_code == 404
 
 
-def test_an_import_is_recorded_with_its_user_file_checksum_and_counts(importer: Client, admin: User) -> None:
+def test_an_import_is_recorded_with_its_user_file_checksum_and_counts(importer: Client, bob: User, admin: User) -> None:
     act(importer, upload(importer), "import")
     begun, ended = LogEntry.objects.order_by("pk")
     digest = hashlib.sha256(CSV.encode()).hexdigest()
     for entry in (begun, ended):
         said = json.loads(entry.change_message)
-        assert (entry.user.username, entry.object_repr, said["sha256"]) == ("bob", "assets.csv", digest)
+        assert (entry.user_id, entry.object_repr, said["sha256"]) == (bob.pk, "assets.csv", digest)
     assert json.loads(ended.change_message)["n_new"] == 2
     other = Client()
     other.force_login(admin)
@@ -372,6 +375,17 @@ def test_a_file_is_removed_after_a_day_whoever_comes(importer: Client, admin: Us
     assert (list(AssetUpload.objects.all()), list(folder.iterdir())) == ([], [])
 
 
+def test_a_file_that_no_row_names_is_removed_after_a_day(importer: Client, folder: Path) -> None:
+    upload(importer)
+    kept = {path.name for path in folder.iterdir()}
+    for name, age in (("old.upload", uploads.KEPT), ("new.upload", timedelta(hours=1))):
+        storages["uploads"].save(name, ContentFile(b"x"))
+        at = (timezone.now() - age).timestamp()
+        os.utime(folder / name, (at, at))
+    read(importer, PAGE)
+    assert {path.name for path in folder.iterdir()} == kept | {"new.upload"}
+
+
 def test_a_file_can_be_discarded(importer: Client, folder: Path) -> None:
     response = importer.post(upload(importer), {"action": "discard"}, headers=BROWSER)
     assert (response.status_code, response["Location"], list(folder.iterdir())) == (302, PAGE, [])
@@ -381,8 +395,3 @@ def test_the_files_are_nobody_elses_to_read(importer: Client, folder: Path) -> N
     upload(importer)
     (path,) = folder.iterdir()
     assert (folder.stat().st_mode & 0o777, path.stat().st_mode & 0o777) == (0o700, 0o600)
-
-
-def test_no_thread_is_left_when_everything_has_ended(importer: Client) -> None:
-    act(importer, upload(importer), "import")
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("opschat-import")]
