@@ -10,6 +10,7 @@ from django.conf import settings
 from django.contrib.auth.middleware import LoginRequiredMiddleware
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, HttpResponseNotAllowed, JsonResponse
 from django.shortcuts import render
+from django.urls import Resolver404, resolve
 from django.utils.http import url_has_allowed_host_and_scheme
 
 from conversations import tokens
@@ -44,9 +45,23 @@ class AnswersMiddleware:
         declared = request.headers.get("Content-Length", "")
         if "Transfer-Encoding" in request.headers:
             return refusal(request, 411, "invalid_request", "Send the body's length: a Content-Length header.")
-        if declared.isdecimal() and int(declared) > limit:
+        if not declared.isdecimal() or int(declared) <= limit:
+            return None
+        if not _takes_files(request):
             return refusal(request, 413, "too_large", f"The body has more than {limit // 1024} KiB.")
+        # The file, and as much as any form for the rest.
+        if int(declared) > settings.OPSCHAT_MAX_UPLOAD + limit:
+            most = settings.OPSCHAT_MAX_UPLOAD // 1024**2
+            return refusal(request, 413, "too_large", f"The file has more than {most} MB.")
         return None
+
+
+def _takes_files(request: HttpRequest) -> bool:
+    """Whether the view says so, by its attribute `takes_files`."""
+    try:
+        return getattr(resolve(request.path_info).func, "takes_files", False)
+    except Resolver404:
+        return False
 
 
 def _worded(request: HttpRequest, response: HttpResponseNotAllowed) -> HttpResponse:

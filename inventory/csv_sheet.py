@@ -1,4 +1,4 @@
-"""CSV: UTF-8 with or without a byte order mark, separated by comma, semicolon or tab (RFC 4180)."""
+"""CSV and TSV: UTF-8 with or without a byte order mark, separated by comma, semicolon or tab (RFC 4180)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import BinaryIO, TextIO
 
-from inventory.headers import Column
+from inventory.headers import Column, columns_of, layout_of
 from inventory.sheets import (
     MAX_CELL_CHARS,
     NUL,
@@ -20,6 +20,7 @@ from inventory.sheets import (
     Sheet,
     columns_from,
     is_blank,
+    row_of,
     storable,
 )
 
@@ -54,7 +55,7 @@ def _read_through(file: TextIO, on_problem: OnProblem) -> Sheet:
         next(again, None)  # the header
         return _rows(again, columns, lambda problem: None)  # reported already
 
-    return Sheet(format="CSV", layout=layout, columns=columns, n_rows=n_rows, rows=rows)
+    return Sheet(format="TSV" if separator == "\t" else "CSV", layout=layout, columns=columns, n_rows=n_rows, rows=rows)
 
 
 def _reader(file: TextIO, separator: str = "") -> tuple[str, Iterator[list[str]]]:
@@ -63,8 +64,15 @@ def _reader(file: TextIO, separator: str = "") -> tuple[str, Iterator[list[str]]
     first = next((line for line in lines if line.strip()), "")
     if not first:
         raise NotATable("The file is empty.")
-    separator = separator or max(_SEPARATORS, key=lambda candidate: len(next(csv.reader([first], delimiter=candidate))))
+    separator = separator or max(_SEPARATORS, key=lambda candidate: _likeness(first, candidate))
     return separator, csv.reader(_with_first(first, lines), delimiter=separator, strict=True)
+
+
+def _likeness(first: str, separator: str) -> tuple[int, int]:
+    """How many columns the first line names that are known, then how many at all: a name may hold another separator."""
+    names = next(csv.reader([first], delimiter=separator))
+    columns = columns_of([unguarded(name) for name in names], layout_of(names)) or []
+    return sum(column.kind != "attribute" for column in columns), len(names)
 
 
 def _with_first(first: str, lines: Iterator[str]) -> Iterator[str]:
@@ -102,13 +110,7 @@ def _rows(reader: Iterator[list[str]], columns: Sequence[Column], on_problem: On
             on_problem(Problem(row=number, column="", value="", message=f"can't be read and is left out: {error}"))
             continue
         if not is_blank(cells):
-            texts = [(column, unguarded(cell)) for column, cell in zip(columns, cells, strict=False) if cell]
-            surplus = [
-                (Column(header=f"column_{n}", kind="surplus"), unguarded(cell))
-                for n, cell in enumerate(cells[len(columns) :], start=len(columns) + 1)
-                if not is_blank([cell])
-            ]
-            yield Row(number, texts + surplus)
+            yield row_of(number, columns, [unguarded(cell) for cell in cells])
 
 
 def unguarded(cell: str) -> str:
@@ -117,3 +119,8 @@ def unguarded(cell: str) -> str:
         return cell
     text = cell[1:]
     return text if _FORMULA.match(text) and not _NEGATIVE_NUMBER.fullmatch(text) else cell
+
+
+def guarded(text: str) -> str:
+    """The inverse: one apostrophe before what a spreadsheet would run as a formula, but not before negative numbers."""
+    return f"'{text}" if _FORMULA.match(text) and not _NEGATIVE_NUMBER.fullmatch(text) else text

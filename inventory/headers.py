@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from inventory.layouts import LAYOUTS, PLAIN, Layout, Meaning, Reader, key_of, one
-from inventory.values import BLANKS, READERS
+from inventory.values import BLANKS, READERS, read_instant
 
 OWN_ID = "id"
 #: The attribute that keeps the source's own id.
@@ -98,6 +98,10 @@ class Column:
     def unreadable(self) -> str:
         """The attribute that keeps a value which is none for its field. Its name is never the field's own."""
         return f"{self.header} (unreadable)"
+
+    @property
+    def is_instant(self) -> bool:
+        return any(READERS.get(name) is read_instant for name in self.blank)
 
     @property
     def keeps_space(self) -> bool:

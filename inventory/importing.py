@@ -9,13 +9,13 @@ from __future__ import annotations
 import time
 import uuid
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from django.db import transaction
 from django.utils import timezone
@@ -28,6 +28,8 @@ from inventory.recognition import Recogniser
 from inventory.rehearsal import Rehearsal
 from inventory.sheets import NotATable, OnProblem, Problem, Row, Sheet
 
+#: Is told the rows that are done, and all of them.
+OnProgress = Callable[[int, int], None]
 T = TypeVar("T")
 
 BATCH_ROWS = 500
@@ -49,14 +51,18 @@ class Summary:
     """What an import did, in rows of the file. `n_known`: rows whose asset was there already (and was updated)."""
 
     source: str
-    #: For people: "NetBox devices (JSON)", or only "JSON".
+    #: As `Sheet.title`.
     recognised_as: str
     n_rows: int
     n_new: int
     n_known: int
     n_deleted: int
+    #: Of the known ones, those of which a field or an attribute was not what the file says.
+    n_changed: int
     #: Column -> its problems; blank: rows that could not be read.
     problems: Mapping[str, int]
+    #: What people should know of the file as a whole.
+    warnings: tuple[str, ...] = ()
 
     @property
     def n_problems(self) -> int:
@@ -74,9 +80,12 @@ def import_file(
     dry_run: bool = False,
     delete_missing: bool = False,
     on_problem: OnProblem = lambda problem: None,
+    on_progress: OnProgress = lambda n_rows, n_all: None,
 ) -> Summary:
-    """Imports a CSV or JSON file. NotATable, ImportRunning and OSError: nothing was written, as with `dry_run`.
+    """Imports a CSV, TSV, JSON or XLSX file. NotATable, ImportRunning and OSError: nothing was written, as with
+    `dry_run`.
 
+    `on_progress` is called between transactions, with the rows that are done and all of them, and may raise to stop.
     A field changes only when the file has a column for it; so does an attribute. `delete_missing` removes the assets of
     the same source that the file does not have; when a row could not be read, none, because it might have been theirs.
     Raises Unfinished, after having written, when the file changes or `on_problem` raises OSError.
@@ -84,7 +93,8 @@ def import_file(
     problems = _Counted(on_problem)
     with nullcontext() if dry_run else import_lock(), open_sheet(path, on_problem=problems) as sheet:
         name = source or sheet.layout.name or path.stem
-        run = (_DryRun if dry_run else _Import)(source=name, sheet=sheet, on_problem=problems)
+        kind = _DryRun if dry_run else _Import
+        run = kind(source=name, sheet=sheet, on_problem=problems, on_progress=on_progress)
         try:
             run.write()
             n_deleted = run.delete_missing() if delete_missing and not problems.by_column[""] else 0
@@ -93,12 +103,14 @@ def import_file(
             run.end()
     return Summary(
         source=name,
-        recognised_as=f"{sheet.layout.title} ({sheet.format})" if sheet.layout.title else sheet.format,
+        recognised_as=sheet.title,
         n_rows=run.n_rows,
         n_new=run.n_new,
         n_known=run.n_rows - run.n_new,
         n_deleted=n_deleted,
+        n_changed=run.n_changed,
         problems=problems.by_column,
+        warnings=sheet.warnings,
     )
 
 
@@ -121,10 +133,12 @@ class _Import:
     source: str
     sheet: Sheet
     on_problem: OnProblem
+    on_progress: OnProgress
     id: uuid.UUID = field(default_factory=uuid.uuid4)
     at: datetime = field(default_factory=timezone.now)
     n_rows: int = 0
     n_new: int = 0
+    n_changed: int = 0
     #: When the last transaction ended, on the monotonic clock.
     _wrote_at: float = 0.0
 
@@ -136,6 +150,7 @@ class _Import:
             for batch in _batches(self._drafts()):  # made outside the transaction: reading and reporting may take long
                 self._write(batch)
                 self.n_rows += len(batch)
+                self.on_progress(self.n_rows, self.sheet.n_rows)
         except OSError as error:
             raise self._unfinished(f"A problem could not be reported ({error.strerror or error})") from error
         if self.n_rows != self.sheet.n_rows:  # nothing may be deleted for want of rows that were there
@@ -148,6 +163,7 @@ class _Import:
         for batch in _batches(list(ids)):
             with self._transaction():
                 n_deleted += missing.filter(pk__in=batch).delete(prune=False)[0]
+            self.on_progress(self.n_rows, self.sheet.n_rows)
         return n_deleted
 
     def tidy(self) -> None:
@@ -161,12 +177,13 @@ class _Import:
         with self._transaction():
             InventoryRevision.renew_for_import()  # first, because it keeps other writers of assets out
             matched = Recogniser(source=self.source, import_id=self.id, at=self.at).match(drafts)
-            n_new = sum(self._apply(draft, asset) for draft, asset in matched)
+            done = Counter(self._apply(draft, asset) for draft, asset in matched)
             assets = {asset.pk: asset for _, asset in matched}
             Asset.objects.bulk_create(
                 assets.values(), update_conflicts=True, unique_fields=["id"], update_fields=_WRITTEN
             )
-        self.n_new += n_new
+        self.n_new += done["new"]
+        self.n_changed += done["changed"]
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -176,16 +193,17 @@ class _Import:
             yield
         self._wrote_at = time.monotonic()
 
-    def _apply(self, draft: Draft, asset: Asset) -> bool:
-        """Whether the asset is new."""
+    def _apply(self, draft: Draft, asset: Asset) -> Literal["new", "changed", "same"]:
+        """What the row means for the asset."""
         is_new = asset._state.adding
         asset._state.adding = False  # a second row of the same id is not new
-        for name, value in draft.fields.items():
-            setattr(asset, name, value)
         left = {name: text for name, text in asset.attributes.items() if name not in self._drafter.attributes}
-        asset.attributes = {**left, **draft.attributes}
+        said = {**draft.fields, "attributes": {**left, **draft.attributes}}
+        is_same = all(getattr(asset, name) == value for name, value in said.items())
+        for name, value in said.items():
+            setattr(asset, name, value)
         asset.updated_at = self.at
-        return is_new
+        return "new" if is_new else "same" if is_same else "changed"
 
     def _drafts(self) -> Iterator[Draft]:
         """The rows with ids first, because they name their asset; then the others, which take what is left."""
@@ -228,7 +246,11 @@ class _DryRun(_Import):
         pass
 
     def _write(self, drafts: Sequence[Draft]) -> None:
-        self._rehearsal.count([draft.identity for draft in drafts])
+        found = self._rehearsal.find([draft.identity for draft in drafts])
+        assets = Asset.objects.in_bulk([pk for pk in found if pk])
+        for draft, pk in zip(drafts, found, strict=True):
+            asset = assets.get(pk) if pk else None
+            self.n_changed += asset is not None and self._apply(draft, asset) == "changed"
         self.n_new = self._rehearsal.n_new
 
 

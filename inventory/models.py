@@ -1,4 +1,5 @@
-"""The assets, and what has to change with them: the stamp that tells caches, and the names of the attributes.
+"""The assets, and what has to change with them: the stamp that tells caches, and the names of the attributes. And the
+files that people upload to import them.
 
 Every way of writing assets (`save`, `delete`; the queryset's `bulk_create`, `bulk_update`, `update`, `delete`) keeps
 the derived columns right and renews the stamp in the same transaction.
@@ -11,6 +12,7 @@ from collections.abc import Collection, Iterable
 from datetime import timedelta
 from typing import Any, Self
 
+from django.conf import settings
 from django.db import models, transaction
 from django.db.models.functions import Lower
 from django.utils import timezone
@@ -239,6 +241,7 @@ class Asset(models.Model):
     objects = AssetQuerySet.as_manager()
 
     class Meta:
+        permissions = (("import_assets", "Can import assets"),)
         indexes = (
             models.Index(Lower("name"), name="asset_by_name"),
             models.Index(Lower("fqdn"), name="asset_by_fqdn"),
@@ -277,3 +280,61 @@ class Asset(models.Model):
         """Sets the derived columns. Raises ValueError when `ip_address` is none."""
         self.ip_key = address_key(self.ip_address)
         self.tag_text = tag_lines(self.tags)
+
+
+class AssetUpload(models.Model):
+    """A file that its user uploaded, what was found in it, and what was done with it last.
+
+    Written by `inventory.uploads` alone. The rows live as long as their files; what was imported is in the log.
+    """
+
+    class Work(models.TextChoices):
+        READ = "read"
+        DRY_RUN = "dry run"
+        IMPORT = "import"
+
+    class Status(models.TextChoices):
+        WORKING = "working"
+        DONE = "done"
+        #: `message` says why.
+        FAILED = "failed"
+        INTERRUPTED = "interrupted"
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+")
+    #: As the user's machine calls it.
+    name = models.TextField()
+    #: In the storage `uploads`; blank when the file has been imported and is gone.
+    path = models.TextField(blank=True)
+    n_bytes = models.BigIntegerField()
+    sha256 = models.CharField(max_length=64, blank=True)
+    #: As given; once the file was read, the one that it will be imported as.
+    source = models.TextField(blank=True)
+    delete_missing = models.BooleanField(default=False)
+    created_at = models.DateTimeField(default=timezone.now)
+
+    work = models.CharField(max_length=7, choices=Work.choices, default=Work.READ)
+    status = models.CharField(max_length=11, choices=Status.choices, default=Status.INTERRUPTED)
+    #: Of one beginning of the work: who has another one has lost it.
+    work_id = models.UUIDField(null=True)
+    #: The process that works is alive, or was until then.
+    working_until = models.DateTimeField(null=True)
+    n_done = models.PositiveBigIntegerField(default=0)
+    n_all = models.PositiveBigIntegerField(default=0)
+    message = models.TextField(blank=True)
+    #: `inventory.upload_work.Preview` once the file was read, else empty.
+    preview = models.JSONField(default=dict)
+    #: `inventory.upload_work.Result` of the last dry run or import, else empty.
+    result = models.JSONField(default=dict)
+    #: In the storage: the result's problems, as CSV; blank when there are none.
+    problems_path = models.TextField(blank=True)
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def state(self) -> str:
+        """The status; `interrupted` when the process that worked is gone."""
+        is_working = self.status == self.Status.WORKING
+        is_gone = self.working_until is None or self.working_until < timezone.now()
+        return self.Status.INTERRUPTED if is_working and is_gone else self.status

@@ -24,29 +24,34 @@ class Rehearsal:
     #: Of marks that several assets have: those that are still to be had, the oldest last.
     _left: dict[_Mark, list[uuid.UUID]] = field(default_factory=dict)
 
-    def count(self, identities: Sequence[Identity]) -> None:
+    def find(self, identities: Sequence[Identity]) -> list[uuid.UUID | None]:
+        """The asset of each row; None for one that is not there, or that another row would make."""
         known = self._load(identities)
+        found: list[uuid.UUID | None] = []
         for identity in identities:
             mark = (identity.kind, identity.value)
-            self.n_new += not self._take(mark, known.get(mark, []), is_shared=identity.is_shared)
+            is_known, pk = self._take(mark, known.get(mark, []), is_shared=identity.is_shared)
+            self.n_new += not is_known
+            found.append(pk)
+        return found
 
     def n_missing(self) -> int:
         """How many assets of the source no row was recognised as."""
         ids = Asset.objects.filter(source=self.source).values_list("pk", flat=True)
         return sum(pk not in self._taken for pk in ids.iterator())
 
-    def _take(self, mark: _Mark, candidates: list[uuid.UUID], *, is_shared: bool) -> bool:
-        """Whether the row's asset is there already."""
+    def _take(self, mark: _Mark, candidates: list[uuid.UUID], *, is_shared: bool) -> tuple[bool, uuid.UUID | None]:
+        """Whether the row's asset is there already, and which one it is when it is in the database."""
         if is_shared:
             is_known = bool(candidates) or mark in self._made
             self._taken.update(candidates)
             self._made.add(mark)
-            return is_known
+            return is_known, candidates[-1] if candidates else None
         while candidates:
             if (pk := candidates.pop()) not in self._taken:
                 self._taken.add(pk)
-                return True
-        return False
+                return True, pk
+        return False, None
 
     def _load(self, identities: Sequence[Identity]) -> dict[_Mark, list[uuid.UUID]]:
         known = {mark: self._left[mark] for i in identities if (mark := (i.kind, i.value)) in self._left}

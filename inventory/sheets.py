@@ -52,13 +52,20 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Sheet:
-    format: Literal["CSV", "JSON"]
+    format: Literal["CSV", "TSV", "JSON", "XLSX"]
     layout: Layout
     columns: Sequence[Column]
     n_rows: int
     #: Reads from the first row on. Rows that can't be read are left out, and blank ones. Raises OSError, ValueError or
     #: NotATable when the file has changed or gone since it was opened.
     rows: Callable[[], Iterator[Row]]
+    #: What people should know of the file as a whole.
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def title(self) -> str:
+        """For people: "NetBox devices (JSON)", or only "JSON"."""
+        return f"{self.layout.title} ({self.format})" if self.layout.title else self.format
 
 
 def columns_from(header: Sequence[str], *, late: Container[str] = ()) -> tuple[Layout, list[Column]]:
@@ -69,9 +76,20 @@ def columns_from(header: Sequence[str], *, late: Container[str] = ()) -> tuple[L
         shown = ", ".join(repr(name[:30]) for name in header[:4])
         raise NotATable(
             f"It names no column that assets have (name, ip_address, serial_number …), but {shown}. "
-            "Name the columns in the first line of a CSV file, or the values of each JSON object."
+            "Name the columns in the first line of a CSV or TSV file or a sheet, or the values of each JSON object."
         )
     return layout, columns
+
+
+def row_of(number: int, columns: Sequence[Column], texts: Sequence[str]) -> Row:
+    """Texts beyond the header are in columns of their own."""
+    cells = [(column, text) for column, text in zip(columns, texts, strict=False) if text]
+    surplus = [
+        (Column(header=f"column_{n}", kind="surplus"), text)
+        for n, text in enumerate(texts[len(columns) :], start=len(columns) + 1)
+        if not is_blank([text])
+    ]
+    return Row(number, cells + surplus)
 
 
 def is_blank(texts: Iterable[str]) -> bool:

@@ -254,6 +254,16 @@ STORAGES = {
             "allow_overwrite": True,
         },
     },
+    # Files to import, from one step to the next. A folder, because imports read files by their path.
+    "uploads": {
+        "BACKEND": "django.core.files.storage.FileSystemStorage",
+        "OPTIONS": {
+            "location": DATA_DIR / "uploads",
+            "base_url": None,
+            "file_permissions_mode": 0o600,
+            "directory_permissions_mode": 0o700,
+        },
+    },
     "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
 }
 
@@ -305,6 +315,8 @@ USE_TZ = True
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 # 8,000 characters of four bytes, percent-encoded in a form, and room for the other fields.
 DATA_UPLOAD_MAX_MEMORY_SIZE = 256 * 1024
+#: Bytes of a file that is uploaded to be imported; views that take one say so (conversations/middleware.py).
+OPSCHAT_MAX_UPLOAD = env.int("OPSCHAT_MAX_UPLOAD_MB", default=200) * 1024 * 1024
 
 SESSION_ENGINE = "conversations.sessions"
 SESSION_COOKIE_NAME = "sessionid"

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 from django.conf import settings
 from django.core.management import get_commands
+from django.urls import reverse
 
 from tests.databases import ROOT
 from tests.environment import without_settings
@@ -141,6 +142,15 @@ def test_the_servers_believe_the_proxy_and_nobody_else() -> None:
 def test_the_proxy_takes_as_long_a_body_as_the_servers() -> None:
     limits = re.findall(r"client_max_body_size (\d+)k;", text_of("nginx/opschat.conf"))
     assert [int(limit) * 1024 for limit in limits] == [settings.DATA_UPLOAD_MAX_MEMORY_SIZE]
+
+
+def test_the_proxy_takes_as_long_a_file_as_the_servers_where_they_take_one() -> None:
+    text = text_of("nginx/opschat.conf")
+    ((address, most),) = re.findall(r"location = (\S+) \{\s+client_max_body_size (\d+)m;", text)
+    assert address == reverse("admin:inventory_asset_import")
+    # And room for the rest of the form.
+    assert int(most) * 1024**2 == settings.OPSCHAT_MAX_UPLOAD + 1024**2
+    assert f"more than {settings.OPSCHAT_MAX_UPLOAD // 1024**2} MB" in text
 
 
 def test_the_workers_metrics_are_asked_where_they_are() -> None:

@@ -26,7 +26,7 @@ from django.utils import timezone
 
 from conversations import audit, runs, threads, tokens
 from conversations.models import ApiToken
-from inventory.models import Asset
+from inventory.models import Asset, AssetUpload
 from tests.answers import answered, exported
 from tests.calls import cookie_of, socket
 
@@ -63,6 +63,8 @@ STAFF_405 = {"erin": 405, "staff": 405, "admin": 405, "*": 404}
 STAFF_403 = {"erin": 403, "staff": 403, "admin": 403, "*": 404}
 REVIEWERS = {"erin": 200, "admin": 200, "*": 404}
 REVIEWERS_403 = {"erin": 403, "admin": 403, "*": 404}
+IMPORTERS = {"erin": 403, "staff": 403, "admin": 200, "*": 404}
+IMPORTERS_422 = {**IMPORTERS, "admin": 422}
 ROOT = {"erin": 403, "staff": 403, "admin": 200, "*": 404}
 
 
@@ -151,6 +153,9 @@ PLACES = {
     "admin:inventory_asset_changelist": admin_page(STAFF),
     "admin:inventory_asset_history": admin_page(STAFF),
     "admin:inventory_asset_change": admin_page(STAFF, post=STAFF_403),
+    "admin:inventory_asset_import": admin_page(IMPORTERS, post=IMPORTERS_422),
+    # Another's file is not there; whoever may not import at all learns nothing of it.
+    "admin:inventory_asset_upload*": admin_page({"erin": 403, "staff": 403, "*": 404}),
     "admin:inventory_asset_*": admin_page(STAFF_403),
     # They are read beside the run that they belong to: the lists need one.
     "admin:conversations_message_changelist": admin_page({"erin": 400, "staff": 400, "admin": 400, "*": 404}),
@@ -239,6 +244,7 @@ def values(alice: User) -> dict[str, object]:
         "token": "made-up",
         "filename": "export_1.xlsx",
         "token_id": token.pk,
+        "upload_id": AssetUpload.objects.create(user=alice, name="walk.csv", n_bytes=1).pk,
         "conversation": run.conversation_id,
         "message": run.answer_id,
         "run": run.pk,

@@ -12,11 +12,11 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
-import openpyxl  # type: ignore[import-untyped]  # it ships no types
+import openpyxl
 import pyarrow.parquet
 from hypothesis import HealthCheck, example, given, settings
-from lxml import etree  # type: ignore[import-untyped]  # as above
-from openpyxl.utils.escape import unescape  # type: ignore[import-untyped]  # as above
+from lxml import etree
+from openpyxl.utils.escape import unescape
 
 from conversations.formats import parquet, text, xlsx
 from conversations.formats.table import guarded, unguarded

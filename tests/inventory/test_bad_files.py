@@ -150,5 +150,15 @@ def test_a_thousand_columns_of_one_name_are_a_thousand_attributes(tmp_path: Path
 
 def test_the_help_names_the_formats() -> None:
     words = " ".join(Command().create_parser("manage.py", "import_assets").format_help().split())
-    for tool in ("CSV", "JSON", "NetBox", "Snipe-IT", "ServiceNow", "ansible-inventory --list", "aws ec2"):
+    for tool in (
+        "CSV",
+        "TSV",
+        "JSON",
+        "XLSX",
+        "NetBox",
+        "Snipe-IT",
+        "ServiceNow",
+        "ansible-inventory --list",
+        "aws ec2",
+    ):
         assert tool in words

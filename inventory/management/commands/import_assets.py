@@ -20,10 +20,11 @@ _MOST_COLUMNS = 5
 
 class Command(BaseCommand):
     help = (
-        "Imports assets from a CSV or JSON file of any length; what it is, it tells by its content. Known are our own "
+        "Imports assets from a CSV, TSV or JSON file of any length or an XLSX workbook's first sheet; what it is, it "
+        "tells by its content. Known are our own "
         "exports; NetBox's tables and REST API (devices, virtual machines); Snipe-IT's asset list and API; "
         "ServiceNow's lists of configuration items and Table API; ansible-inventory --list and gathered facts; aws ec2 "
-        "describe-instances and the console's table. Any other CSV is read by its first line, any other JSON by the "
+        "describe-instances and the console's table. Any other table is read by its first line, any other JSON by the "
         "names in its objects (a list, or one a line); a column that is no field of an asset is kept as an attribute. "
         "Exit status: 0; 1 when something could not be read, and the rest was imported; 2 when the file is no table, "
         "or another import is running, and nothing was written."
@@ -57,6 +58,8 @@ class Command(BaseCommand):
                 f"{error.filename or path}: {error.strerror or error}. Nothing was written.", returncode=2
             ) from error
         self.stdout.write(_sentence(path, summary, dry_run=options["dry_run"]))
+        for warning in summary.warnings:
+            self.stderr.write(f"{path.name}: {warning}")
         if summary.n_problems:
             raise CommandError(_problems(path, summary, delete_missing=options["delete_missing"]), returncode=1)
 

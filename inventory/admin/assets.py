@@ -9,8 +9,10 @@ from django.contrib import admin
 from django.contrib.admin.options import IncorrectLookupParameters
 from django.contrib.admin.views.main import ChangeList
 from django.core.exceptions import BadRequest
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
+from django.urls import URLPattern
 
+from inventory.admin import imports
 from inventory.models import Asset
 
 if TYPE_CHECKING:
@@ -53,6 +55,12 @@ class AssetAdmin(AssetModelAdmin):
     exclude = Asset.DERIVED
     list_per_page = 50
     show_full_result_count = False
+
+    def get_urls(self) -> list[URLPattern]:
+        return [*imports.addresses(), *super().get_urls()]
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        return super().changelist_view(request, {"may_import": imports.may_import(request), **(extra_context or {})})
 
     def get_changelist_instance(self, request: HttpRequest) -> ChangeList:
         """Django would forget all filters when one is wrong. Raises BadRequest."""
