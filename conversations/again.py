@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 
 from django.contrib.auth.models import AbstractBaseUser
 from django.db.models import Max
@@ -32,9 +33,9 @@ def reason_against(export: Export) -> str:
 
 
 def run_again(*, export: Export, user: AbstractBaseUser, origin: Origin) -> Export:
-    """The new export, of the same run, with its `comparison`; that is null when the old file is gone.
+    """The new export, of the same run, with its `comparison`; that is null when the old file is gone or was changed.
 
-    Raises NotRepeatable, ToolError, files.Corrupt when the old file is not what was written, OSError of a full disk.
+    Raises NotRepeatable, ToolError, OSError of a full disk.
     """
     if reason := reason_against(export):
         raise NotRepeatable(reason)
@@ -45,7 +46,9 @@ def run_again(*, export: Export, user: AbstractBaseUser, origin: Origin) -> Expo
     )  # fmt: skip
     exports.write_export(new, result, on_step=lambda _: None, beside=lambda: _place(new))
     if not export.is_gone():
-        exports.set_comparison(export=new, comparison=_comparison(export, new))
+        # The new file is there and right, whatever has become of the old one.
+        with suppress(files.Corrupt):
+            exports.set_comparison(export=new, comparison=_comparison(export, new))
     counts = {k: v for k, v in (new.comparison or {}).items() if k.startswith("n_")}
     audit.record(
         actor=user, action="export.again", object_type="export", object_id=export.pk, origin=origin,
@@ -66,7 +69,7 @@ def _result(export: Export) -> TableResult:
 
 def _place(new: Export) -> None:
     """The next position of the run, which is locked: two may run again at once."""
-    run = Run.objects.select_for_update().get(pk=new.run_id)
+    run = Run.objects.select_for_update(no_key=True).get(pk=new.run_id)
     last = Export.objects.filter(run=run).aggregate(last=Max("position"))["last"]
     new.position = last + 1
 

@@ -312,7 +312,11 @@ def delete(
     Raises Held. Does nothing when it is deleted already.
     """
     with threads.write_turn(), transaction.atomic():
-        row = Export.objects.select_for_update(of=("self",)).select_related("run__conversation").get(pk=export.pk)
+        row = (
+            Export.objects.select_for_update(of=("self",), no_key=True)
+            .select_related("run__conversation")
+            .get(pk=export.pk)
+        )
         if row.is_held:
             raise Held("A legal hold lies on this conversation: its exports can't be deleted.")
         if row.deleted_at is None:

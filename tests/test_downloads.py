@@ -16,7 +16,7 @@ import pytest
 from django.conf import settings
 from django.contrib.auth.models import User
 
-from conversations import downloads, exports, files, runs, threads
+from conversations import downloads, exports, files, threads
 from conversations.formats import kinds
 from conversations.models import AuditEntry, Export, ExportFile
 from conversations.pipeline.tools import Cell, Column, TableResult
@@ -46,7 +46,8 @@ async def stored(export: Export, columns: Sequence[Column], rows: Sequence[Seque
 
 
 async def got(export: Export, user: User, query: str = "", method: str = "GET", **headers: str) -> Answer:
-    return await call(method, f"/exports/{export.pk}/{query}", cookie=await cookie_of(user), **headers)
+    named: dict[str, Any] = {"cookie": await cookie_of(user), **headers}
+    return await call(method, f"/exports/{export.pk}/{query}", **named)
 
 
 async def entries(action: str, **conditions: Any) -> list[AuditEntry]:
@@ -267,6 +268,14 @@ async def test_who_goes_away_in_the_middle_leaves_how_far_it_came(alice: User, l
 # -- Tampering -------------------------------------------------------------------------------------------------------
 
 
+async def receive(path: str, cookie: str, received: list[bytes]) -> None:
+    """Adds the pieces of an answer until it ends or breaks off."""
+    async with calling("GET", path, cookie=cookie) as caller:
+        await caller.receive_output(timeout=5)
+        while (message := await caller.receive_output(timeout=5)).get("more_body"):
+            received.append(message["body"])
+
+
 def changed(path: Path, at: int) -> None:
     content = bytearray(path.read_bytes())
     content[at] ^= 1
@@ -288,13 +297,10 @@ async def test_a_file_that_was_changed_at_its_beginning_is_not_sent(alice: User,
 async def test_no_byte_of_a_changed_chunk_leaves(alice: User, long_export: Export) -> None:
     whole = (await file_of(long_export)).read_bytes()
     changed(await file_of(long_export), 2 * files.CHUNK + 5)
-    received = b""
+    received: list[bytes] = []
     with pytest.raises(files.Corrupt):
-        async with calling("GET", f"/exports/{long_export.pk}/", cookie=await cookie_of(alice)) as caller:
-            await caller.receive_output(timeout=5)
-            while True:
-                received += (await caller.receive_output(timeout=5))["body"]
-    assert received == whole[: 2 * files.CHUNK]
+        await receive(f"/exports/{long_export.pk}/", await cookie_of(alice), received)
+    assert b"".join(received) == whole[: 2 * files.CHUNK]
     (end,) = await entries("export.download_end")
     assert (end.outcome, end.detail["why"]) == ("failed", "the stored file is not what was written")
 

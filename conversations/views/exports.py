@@ -17,7 +17,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST, require_safe
 
 from conversations import again as repeating
-from conversations import audit, exports, files, fragments
+from conversations import audit, exports, fragments
 from conversations.audit import origin_of
 from conversations.models import AuditEntry, Export
 from conversations.pipeline.tools import ToolError
@@ -152,8 +152,6 @@ def again(request: HttpRequest, export_id: UUID) -> HttpResponseBase:
         return refusal(request, 409, "conflict", str(error))
     except ToolError as error:
         return refusal(request, 409, error.code, str(error))
-    except files.Corrupt as error:
-        return refusal(request, 500, "corrupt_export", f"{error} Tell your administrator.")
     return redirect("export-details", new.pk)
 
 

@@ -14,7 +14,7 @@ import openpyxl
 import pytest
 from rustpy_xlsxwriter import FastExcel
 
-from conversations.exports import guarded
+from conversations.formats.table import guarded
 from conversations.pipeline.tools import Query, TableResult
 from inventory import workbooks
 from inventory.importing import NotATable, Summary, import_file
