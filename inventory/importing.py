@@ -179,9 +179,7 @@ class _Import:
             matched = Recogniser(source=self.source, import_id=self.id, at=self.at).match(drafts)
             done = Counter(self._apply(draft, asset) for draft, asset in matched)
             assets = {asset.pk: asset for _, asset in matched}
-            Asset.objects.bulk_create(
-                assets.values(), update_conflicts=True, unique_fields=["id"], update_fields=_WRITTEN
-            )
+            Asset.objects.overwrite(assets.values(), _WRITTEN)
         self.n_new += done["new"]
         self.n_changed += done["changed"]
 

@@ -1,20 +1,22 @@
 """The assets, and what has to change with them: the stamp that tells caches, and the names of the attributes. And the
 files that people upload to import them.
 
-Every way of writing assets (`save`, `delete`; the queryset's `bulk_create`, `bulk_update`, `update`, `delete`) keeps
-the derived columns right and renews the stamp in the same transaction.
+Every way of writing assets (`save`, `delete`; the queryset's `bulk_create`, `overwrite`, `bulk_update`, `update`,
+`delete`) keeps the derived columns right and renews the stamp in the same transaction.
 """
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from datetime import timedelta
 from typing import Any, Self
 
 from django.conf import settings
-from django.db import models, transaction
+from django.db import connections, models, transaction
+from django.db.models.constants import OnConflict
 from django.db.models.functions import Lower
+from django.db.models.sql import InsertQuery
 from django.utils import timezone
 
 from inventory.values import address_key
@@ -151,6 +153,47 @@ class AssetQuerySet(models.QuerySet["Asset"]):
             AttributeName.add({name for asset in assets for name in asset.attributes})
             InventoryRevision.renew()
             return super().bulk_create(assets, *args, **kwargs)
+
+    def overwrite(self, assets: Iterable[Asset], fields: Collection[str]) -> None:
+        """Writes them whole; of one whose id is there already, these fields."""
+        if connections[self.db].vendor == "sqlite":
+            self._overwrite_by_one_statement(list(assets), fields)
+        else:
+            self.bulk_create(assets, update_conflicts=True, unique_fields=["id"], update_fields=fields)
+
+    def _overwrite_by_one_statement(self, assets: Sequence[Asset], names: Collection[str]) -> None:
+        """As `bulk_create`, in half its time: on SQLite that makes an SQL text with a place for each value."""
+        with transaction.atomic(using=self.db):
+            for asset in assets:
+                asset.derive()
+            AttributeName.add({name for asset in assets for name in asset.attributes})
+            InventoryRevision.renew()
+            if assets:
+                self._execute_for_each(assets, names)
+
+    def _execute_for_each(self, assets: Sequence[Asset], names: Collection[str]) -> None:
+        connection = connections[self.db]
+        fields = self.model._meta.concrete_fields
+        query = InsertQuery(
+            self.model, on_conflict=OnConflict.UPDATE, unique_fields=[self.model._meta.pk],
+            update_fields=[field for field in fields if field.name in names],
+        )  # fmt: skip
+        query.insert_values(fields, [*assets[:1]])
+        ((sql, _),) = query.get_compiler(connection=connection).as_sql()
+        # Texts are what they are.
+        are_texts = [isinstance(field, models.CharField | models.TextField) for field in fields]
+        told = list(zip(fields, are_texts, strict=True))
+        rows = [
+            [
+                getattr(asset, field.attname)
+                if is_text
+                else field.get_db_prep_save(getattr(asset, field.attname), connection)
+                for field, is_text in told
+            ]
+            for asset in assets
+        ]
+        with connection.cursor() as cursor:
+            cursor.executemany(sql, rows)
 
     def bulk_update(self, objs: Iterable[Asset], fields: Iterable[str], batch_size: int | None = None) -> int:
         assets = list(objs)

@@ -34,13 +34,30 @@ _OTHERS = {
     "ppt/presentation.xml": "a PowerPoint presentation. Put the table into a sheet and save that as XLSX",
 }
 _ENCRYPTED = 0x1
-#: A cell with something in it, and its place if it names it; a row, and its number.
-_CELL = re.compile(rb"<(?:\w+:)?c(?=[ >])([^>]*)(?<!/)>")
-_PLACE = re.compile(rb"""\sr=["']([A-Z]{1,3})\d{1,7}["']""")
-_ROW = re.compile(rb"""<(?:\w+:)?row(?=[ >/])(?:[^>]*?\sr=["'](\d{1,7})["'])?""")
-_SHARED = re.compile(rb"""<(?:\w+:)?c(?=[ >])[^>]*?\st=["']s["'][^>]*>\s*<(?:\w+:)?v>\s*(\d{1,9})""")
-_TEXT = re.compile(rb"<(?:\w+:)?si[ >]")
-_ERROR = re.compile(rb"""<(?:\w+:)?c [^>]*?t=["']e["']""")
+
+
+class _Tags:
+    """What is searched in a part's XML; without prefixes, which few programs write, it is found three times as fast."""
+
+    def __init__(self, prefix: bytes) -> None:
+        #: A cell with something in it; its column if it names it.
+        self.cell = re.compile(rb"<" + prefix + rb"c(?=[ >])[^>]*(?<!/)>")
+        self.placed = re.compile(rb"<" + prefix + rb"""c [^>]*?\br=["']([A-Z]{1,3})\d{1,7}["'][^>]*(?<!/)>""")
+        #: A row, and its number if it names it.
+        self.row = re.compile(rb"<" + prefix + rb"""row(?=[ >/])(?:[^>]*?\sr=["'](\d{1,7})["'])?""")
+        self.shared = re.compile(
+            rb"<" + prefix + rb"""c [^>]*?\bt=["']s["'][^>]*>\s*<""" + prefix + rb"""v>\s*(\d{1,9})"""
+        )
+        self.error = re.compile(rb"<" + prefix + rb"""c [^>]*?\bt=["']e["']""")
+        self.text = re.compile(rb"<" + prefix + rb"si[ >]")
+
+
+_PLAIN, _PREFIXED = _Tags(rb""), _Tags(rb"(?:\w+:)?")
+_PREFIXES = (b":c ", b":c>", b":row", b":si")
+
+
+def _tags(xml: bytes) -> _Tags:
+    return _PREFIXED if any(prefix in xml for prefix in _PREFIXES) else _PLAIN
 
 
 @dataclass(kw_only=True)
@@ -74,23 +91,21 @@ class Part:
         return xml[:end]
 
     def _count_cells(self, xml: bytes) -> None:
-        rows = _ROW.findall(xml)
+        tags = _tags(xml)
+        rows = tags.row.findall(xml)
         self.n_rows += len(rows)
         self.last_row = max(self.last_row, max((int(row) for row in rows if row), default=0))
-        columns: set[bytes] = set()
-        for attributes in _CELL.findall(xml):
-            place = _PLACE.search(attributes)
-            if place:
-                columns.add(place[1])
-            else:
-                self.n_unplaced += 1
-        self.last_column = max(self.last_column, max((_number(letters) for letters in columns), default=0))
-        self.n_errors += len(_ERROR.findall(xml))
-        self.n_shared += len(_SHARED.findall(xml))
+        # Lists of a million are fast, a loop over them is not: so only what differs is looked at in Python.
+        columns = tags.placed.findall(xml)
+        self.n_unplaced += max(0, len(tags.cell.findall(xml)) - len(columns))
+        self.last_column = max(self.last_column, max((_number(letters) for letters in set(columns)), default=0))
+        if b't="e"' in xml or b"t='e'" in xml:
+            self.n_errors += len(tags.error.findall(xml))
+        self.n_shared += len(_shared(xml))
 
     def _measure_texts(self, xml: bytes) -> None:
         """A text is as long as it is to the next one's tag."""
-        for found in _TEXT.finditer(xml):
+        for found in _tags(xml).text.finditer(xml):
             at = self._n_bytes + found.start()
             if self._text_at is not None:
                 self.texts.append(at - self._text_at)
@@ -98,6 +113,11 @@ class Part:
         self._n_bytes += len(xml)
         if xml.endswith(b"</sst>") and self._text_at is not None:
             self.texts.append(self._n_bytes - self._text_at)
+
+
+def _shared(xml: bytes) -> list[bytes]:
+    """The number of each shared text that a cell names."""
+    return _tags(xml).shared.findall(xml) if b't="s"' in xml or b"t='s'" in xml else []
 
 
 def check_workbook(file: BinaryIO) -> int:
@@ -156,7 +176,7 @@ def _check_shared(archive: zipfile.ZipFile, infos: list[zipfile.ZipInfo], texts:
     for info in infos:
         part = Part()
         for chunk in _unpacked(archive, info):
-            numbers = map(int, _SHARED.findall(part.add(chunk)))
+            numbers = map(int, _shared(part.add(chunk)))
             left -= sum(texts[number] for number in numbers if number < len(texts))
             if left < 0:
                 raise NotATable(

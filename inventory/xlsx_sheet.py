@@ -35,10 +35,9 @@ def xlsx_sheet(file: BinaryIO, on_problem: OnProblem) -> Sheet:
     def rows() -> Iterator[Row]:
         return _rows(found.sheet, header_row, columns)
 
-    n_rows = sum(1 for _ in rows())
+    n_rows = _n_rows(found.sheet, header_row, columns, on_problem)
     if not n_rows:
         raise NotATable(f"Below its header, row {header_row}, the sheet “{found.sheet.name}” has no row.")
-    _report_rounded(found.sheet, header_row, columns, on_problem)
     return Sheet(
         format="XLSX", layout=layout, columns=columns, n_rows=n_rows, rows=rows, warnings=found.warnings(n_errors)
     )
@@ -107,12 +106,18 @@ def _rows(sheet: CalamineSheet, header_row: int, columns: Sequence[Column]) -> I
                 yield row_of(number, columns, texts)
 
 
-def _report_rounded(sheet: CalamineSheet, header_row: int, columns: Sequence[Column], on_problem: OnProblem) -> None:
+def _n_rows(sheet: CalamineSheet, header_row: int, columns: Sequence[Column], on_problem: OnProblem) -> int:
+    """Reports the numbers that a spreadsheet has rounded."""
+    n_rows = 0
     for number, cells in enumerate(sheet.iter_rows(), start=1):
-        if number > header_row:
-            for column, cell in zip(columns, cells, strict=False):
-                if isinstance(cell, float) and abs(cell) >= _ROUNDED:
-                    on_problem(Problem(row=number, column=column.header, value=_text(cell), message=_LOST))
+        if number <= header_row or all(isinstance(cell, str) and is_blank([cell]) for cell in cells):
+            continue
+        n_rows += 1
+        for n, cell in enumerate(cells):
+            if isinstance(cell, float) and abs(cell) >= _ROUNDED:
+                column = columns[n].header if n < len(columns) else f"column_{n + 1}"
+                on_problem(Problem(row=number, column=column, value=_text(cell), message=_LOST))
+    return n_rows
 
 
 def _text(cell: object) -> str:

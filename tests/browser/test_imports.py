@@ -41,7 +41,7 @@ def test_a_file_is_imported_step_by_step(page_of: PageOf, inventory: Server, tmp
     path.write_text("Hostname,IP Address,<i>Colour</i>\n" + "".join(f"host-{n},x{n},red\n" for n in range(MANY)))
     page = page_of("admin")
     choose(page, path)
-    expect(page.get_by_text(f"CSV, {MANY} rows, as source")).to_be_visible()
+    expect(page.get_by_text(f"CSV, {MANY:,} rows, as source")).to_be_visible()
     expect(page.get_by_role("rowheader", name="<i>Colour</i>")).to_be_visible()
     expect(page.get_by_role("cell", name="ip_address")).to_be_visible()
     check_accessible(page)
@@ -54,14 +54,14 @@ def test_a_file_is_imported_step_by_step(page_of: PageOf, inventory: Server, tmp
     page.evaluate("window.isSame = true")
     expect(page.get_by_role("heading", name="Imported")).to_be_visible(timeout=30_000)
     assert page.evaluate("window.isSame")
-    expect(page.get_by_role("row", name="Created")).to_contain_text(str(MANY))
+    expect(page.get_by_role("row", name="Created")).to_contain_text(f"{MANY:,}")
     check_accessible(page)
     with page.expect_download() as download:
         page.get_by_role("link", name="Download errors as CSV").click()
     errors = download.value.path().read_text(encoding="utf-8").splitlines()
     assert (len(errors), errors[1].split(",")[:3]) == (MANY + 1, ["2", "IP Address", "x0"])
     page.get_by_role("button", name="Import another file").click()
-    expect(page.get_by_role("table")).to_contain_text(f"{MANY} created, 0 updated")
+    expect(page.get_by_role("table")).to_contain_text(f"{MANY:,} created, 0 updated")
     check_accessible(page)
 
 

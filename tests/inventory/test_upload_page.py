@@ -269,7 +269,7 @@ def test_a_name_is_no_path(importer: Client, folder: Path) -> None:
 def test_a_file_may_be_longer_than_any_form(importer: Client) -> None:
     row = f"h,{'x' * 1000}\n"
     page = act(importer, upload(importer, "name,notes\n" + row * 3000), "dry run")
-    assert "Created</th><td>3000" in page
+    assert "Created</th><td>3,000" in page
 
 
 def test_a_file_over_the_limit_is_refused_before_it_is_read(importer: Client, settings: Settings) -> None:
@@ -337,7 +337,7 @@ def test_a_stopping_server_ends_its_imports_which_can_be_run_again(importer: Cli
     uploads.path_of(stored).write_text("name\n" + "".join(f"h{n}\n" for n in range(n_written + 10)))
     page = act(importer, address, "import")
     assert "Created</th><td>10" in page
-    assert f"Unchanged</th><td>{n_written}" in page
+    assert f"Unchanged</th><td>{n_written:,}" in page
 
 
 def test_a_second_import_at_once_is_refused(importer: Client) -> None:

@@ -38,7 +38,7 @@ def test_an_import_that_a_restart_interrupts_is_completed_by_running_it_again(tm
         def look() -> str:
             return api.get(address).raise_for_status().text
 
-        until(look, f"{N_ROWS} rows")
+        until(look, f"{N_ROWS:,} rows")
         assert api.post(address, data={"action": "import"}).status_code == 302
         until(look, "<progress max")
         # The server answers meanwhile.
@@ -49,7 +49,9 @@ def test_an_import_that_a_restart_interrupts_is_completed_by_running_it_again(tm
         assert "The import was interrupted" in look()
         assert api.post(address, data={"action": "import"}).status_code == 302
         page = until(look, "Imported</h2>", "errornote")
-        n_new, n_same = (int(page.split(f"{name}</th><td>")[1].split("<")[0]) for name in ("Created", "Unchanged"))
+        n_new, n_same = (
+            int(page.split(f"{name}</th><td>")[1].split("<")[0].replace(",", "")) for name in ("Created", "Unchanged")
+        )
         assert n_new + n_same == N_ROWS
         assert n_same > 0
         assert not list((server.data / "uploads").iterdir())

@@ -7,6 +7,7 @@ import shutil
 import sqlite3
 import subprocess
 from collections.abc import Callable, Iterator
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -123,14 +124,16 @@ def _dump_postgres(copy: Path) -> None:
 
 
 def _copy_exports(copy: Path) -> tuple[int, list[str]]:
+    """Each file once, whatever the number of exports that have its content."""
     wrong: list[str] = []
     n_files = 0
-    rows = ExportFile.objects.filter(export__deleted_at=None).order_by("pk")
-    for stored in rows.iterator():
-        n_files += 1
-        if not _is_copied(stored, copy / "exports" / stored.path):
-            n_files -= 1
-            wrong.append(str(stored.export_id))
+    rows = ExportFile.objects.filter(export__deleted_at=None).order_by("path")
+    for path, same in groupby(rows.iterator(), key=lambda stored: str(stored.path)):
+        first, *others = same
+        if _is_copied(first, copy / "exports" / path):
+            n_files += 1
+        else:
+            wrong += [str(stored.export_id) for stored in (first, *others)]
     return n_files, wrong
 
 
