@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 
+
 def _refusals_are_lines(record: logging.LogRecord) -> bool:
     """Takes the stack, and the level of an error, from requests answered 4xx: the mistake is the client's."""
     if getattr(record, "status_code", None) in range(400, 500):
@@ -12,7 +13,6 @@ def _refusals_are_lines(record: logging.LogRecord) -> bool:
         record.levelno = min(record.levelno, logging.WARNING)
         record.levelname = logging.getLevelName(record.levelno)
     return True
-
 
 
 _LINK = re.compile(r"(/exports/open/)[^/\s]+")

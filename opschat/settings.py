@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 import secrets
 from datetime import timedelta
 from pathlib import Path
@@ -13,6 +14,8 @@ import environ
 from csp.constants import NONE, SELF
 from django.core.exceptions import ImproperlyConfigured
 from django.http.request import validate_host
+
+from opschat import logs
 
 env = environ.Env()
 
@@ -345,6 +348,8 @@ if PRODUCTION:
     SECURE_HSTS_INCLUDE_SUBDOMAINS = True
     SECURE_HSTS_PRELOAD = True
 
+
+LOGGING = logs.LOGGING
 
 #: Engine name -> dotted path of a class with the pipeline's Engine protocol.
 OPSCHAT_ENGINES = {

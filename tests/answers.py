@@ -8,10 +8,11 @@ from typing import Any
 from django.contrib.auth.models import User
 from django.utils import timezone
 
-from conversations import runner
+from conversations import exports, runner
 from conversations.models import Conversation, Export, ExportFile, Message, Run, RunEvent, StageRun
 from conversations.pipeline import events
 from conversations.pipeline.events import STAGES, Event
+from conversations.pipeline.tools import Column, TableResult
 
 COLUMNS = [
     {"name": "name", "type": "text"},
@@ -82,4 +83,16 @@ def exported(run: Run, *, span: Sequence[int] = (), source: str = "tool", **valu
         message = Message.objects.get(pk=run.answer_id)
         message.blocks.append({"start": span[0], "end": span[1], "export_id": str(export.pk)})
         message.save(update_fields=["blocks"])
+    return export
+
+
+def stored(run: Run) -> Export:
+    """An export of one row with a real file, whose query the toy tool can run again."""
+    columns = (Column(name="name", type="text"),)
+    result = TableResult(kind="rows", columns=columns, open_rows=lambda: iter([("secret",)]), matched=1)
+    export = exports.new_export(
+        run=run, position=run.exports.count(), source="tool", tool="toy.make", query={"kind": "rows", "n": 1}, title="",
+        result=result,
+    )  # fmt: skip
+    exports.write_export(export, result, on_step=lambda _: None, beside=lambda: None)
     return export

@@ -75,6 +75,12 @@ def export_of(run: dict[str, object]) -> str:
     return f"/exports/{response['results'][0]['export_id']}/"
 
 
+def stored_in(server: Server, client: httpx.Client, export_id: str) -> Path:
+    """The export's file on the server's disk."""
+    sha256 = client.head(f"/exports/{export_id}/").headers["etag"].strip('"')
+    return server.data / "exports" / sha256[:2] / sha256
+
+
 def test_an_old_export_is_downloaded_from_a_backup_of_a_live_server(
     server: Server, alice: httpx.Client, tmp_path: Path
 ) -> None:
@@ -110,7 +116,7 @@ def test_a_backup_is_nobody_elses_to_read(server: Server, alice: httpx.Client, t
     assert {stat.S_IMODE(path.stat().st_mode) for path in made} == {0o600}
     assert stat.S_IMODE((tmp_path / "backup").stat().st_mode) == 0o700
     about = json.loads((tmp_path / "backup" / "backup.json").read_text())
-    assert about["exports"] == sum(path.suffix == ".csv" for path in made)
+    assert about["exports"] == sum("exports" in path.parts for path in made)
 
 
 @pytest.mark.one_database
@@ -139,10 +145,9 @@ def test_a_file_that_is_damaged_is_named_and_the_rest_is_kept(
     server: Server, alice: httpx.Client, tmp_path: Path
 ) -> None:
     lost, bad = (export_of(ask(alice, f"Export all {what} as CSV")).split("/")[2] for what in ("routers", "switches"))
-    (path,) = (server.folder / "data" / "exports").rglob(f"{lost}.csv")
+    path, other = (stored_in(server, alice, export_id) for export_id in (lost, bad))
     kept = tmp_path / "kept.csv"
     shutil.move(path, kept)
-    (other,) = (server.folder / "data" / "exports").rglob(f"{bad}.csv")
     content = other.read_bytes()
     other.write_bytes(content.replace(b",", b";", 1))
     try:
@@ -151,11 +156,11 @@ def test_a_file_that_is_damaged_is_named_and_the_rest_is_kept(
         shutil.move(kept, path)
         other.write_bytes(content)
     assert done.returncode == 1
-    assert "2 exported files are missing or damaged here" in done.stderr
+    assert "exports are missing or damaged here" in done.stderr
     assert lost in done.stderr
     assert bad in done.stderr
     assert (tmp_path / "backup" / DATABASE).exists()
-    assert not list((tmp_path / "backup").rglob(f"{lost}.csv"))
+    assert not list((tmp_path / "backup").rglob(path.name))
 
 
 def test_without_pg_dump_it_says_what_to_install(server: Server, tmp_path: Path) -> None:

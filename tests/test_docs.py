@@ -15,10 +15,10 @@ import pytest
 from django.urls import resolve
 from django.urls.exceptions import Resolver404
 
-from conversations import api as views
-from conversations import stream
+from conversations import api, stream
 from conversations.pipeline import events
 from conversations.urls import urlpatterns
+from conversations.views import downloads
 from tests.process.clients import api_of, ask
 from tests.server import ROOT, Server, running
 
@@ -177,8 +177,9 @@ def test_every_route_of_the_api_has_a_command(variables: dict[str, str]) -> None
     text = " ".join(command.script for command in commands())
     paths = {path.split("?")[0] for path in re.findall(r"http://localhost:8000([^\s\"]+)", text)}
     asked = {route_of(re.sub(r"\$(\w+)", lambda found: variables[found[1]], path)) for path in paths}
-    ours = [pattern for pattern in urlpatterns if pattern.callback.__module__ == views.__name__]
-    assert asked == {"/pipeline", "/pipeline/stream", "stream of a run", *(pattern.name for pattern in ours)}
+    ours = {p.name for p in urlpatterns if p.callback.__module__ in (api.__name__, downloads.__name__)}
+    # Its addresses are in the answer of another.
+    assert asked == {"/pipeline", "/pipeline/stream", "stream of a run", *ours} - {"export-open"}
 
 
 def route_of(path: str) -> str | None:

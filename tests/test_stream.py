@@ -40,7 +40,7 @@ async def test_the_events_of_a_run_are_streamed_in_order(alice: User, running: E
     assert text == events[-1]["message"]
     (export,) = [e for e in events if e["type"] == "export"]
     assert (export["rows"], export["columns"]) == (3, ["n", "text"])
-    assert export["downloads"] == {"csv": f"/exports/{export['export_id']}/"}
+    assert export["downloads"]["csv"] == f"/exports/{export['export_id']}/"
 
 
 async def test_events_arrive_while_the_run_goes_on(alice: User, running: EmbeddedRunner) -> None:

@@ -21,7 +21,6 @@ from conversations.models import AuditEntry, Export, ExportFile, ExportLink
 from conversations.requests import refusal, signed_in
 
 NO_EXPORT = "There is no such export, or it isn't yours."
-_GONE = "The export has expired or was deleted; ask again for a new one."
 #: A file that takes its turn is asked for again after so many seconds.
 _RETRY_AFTER_S = 60
 
@@ -110,13 +109,18 @@ def _answered(request: HttpRequest, export_id: UUID, action: str, answer: Answer
     """The answer for an export that the caller may read; every refusal is in the ledger."""
     export = visible_export(request, export_id, action)
     try:
-        if export.is_gone():
-            raise _Refused(410, "gone", _GONE)
+        _require(export)
         return answer(export)
     except _Refused as refused:
         wanted = {"format": request.GET["format"][:20]} if "format" in request.GET else {}
         _record(request, action, export.pk, Outcome.FAILED, why=refused.why, **wanted)
         return _refusal(request, refused)
+
+
+def _require(export: Export) -> None:
+    """Raises _Refused when there is no file any more."""
+    if export.is_gone():
+        raise _Refused(410, "gone", "The export has expired or was deleted; ask again for a new one.")
 
 
 def _refusal(request: HttpRequest, refused: _Refused) -> HttpResponse:
@@ -218,8 +222,7 @@ def _opened(request: HttpRequest, link: ExportLink) -> HttpResponseBase:
         )  # fmt: skip
 
     try:
-        if export.is_gone():
-            raise _Refused(410, "gone", _GONE)
+        _require(export)
         stored = _stored(export, kind)
         response = downloads.answer(request, export=export, stored=stored, kind=kind, actor=link.made_by, began=began)
     except files.Corrupt as error:

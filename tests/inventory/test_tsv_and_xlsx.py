@@ -306,7 +306,9 @@ def hostile() -> Iterable[Asset]:
 def test_a_tsv_export_gives_the_same_assets_back(tmp_path: Path) -> None:
     Asset.objects.bulk_create(hostile())
     header, rows = everything()
-    path = tsv(tmp_path, [header, *([guarded(cell) if isinstance(cell, str) else cell for cell in row] for row in rows)])
+    path = tsv(
+        tmp_path, [header, *([guarded(cell) if isinstance(cell, str) else cell for cell in row] for row in rows)]
+    )
     Asset.objects.all().delete()
     assert run(path)[1] == []
     assert sorted(everything()[1]) == sorted(rows)

@@ -45,7 +45,7 @@ class Command(BaseCommand):
         self.stdout.write(f"The database and {n_files} exported files are in {folder}.")
         if wrong:
             # They were so before: the rest is worth keeping.
-            raise CommandError(f"{len(wrong)} exported files are missing or damaged here: {', '.join(wrong)}")
+            raise CommandError(f"The files of {len(wrong)} exports are missing or damaged here: {', '.join(wrong)}")
 
 
 def _begun(folder: Path) -> Path:
