@@ -16,7 +16,8 @@ from django.core.management import CommandError, call_command
 from django.test import Client
 from django.utils import timezone
 
-from conversations import again, copying, exports, files, holds, links, threads
+from conversations import again, copying, exports, files, holds, threads
+from conversations.audit import Origin
 from conversations.formats.comparing import compare
 from conversations.models import AuditEntry, Conversation, Export, ExportFile
 from conversations.pipeline.tools import Column
@@ -166,7 +167,7 @@ async def test_typed_rows_have_no_query_to_run(alice: User, bob: User, running: 
     (entry,) = await entries("export.again")
     assert (entry.actor_name, entry.outcome) == ("bob", "denied")
     with pytest.raises(again.NotRepeatable):
-        await threads.reading(lambda: again.run_again(export=export, user=alice, origin=links.Origin()))
+        await threads.reading(lambda: again.run_again(export=export, user=alice, origin=Origin()))
 
 
 def test_rows_are_told_apart_by_a_key(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from django.test import Client
 from django.utils import timezone
 
 from conversations import exports, links, threads
+from conversations.audit import Origin
 from conversations.formats import kinds
 from conversations.models import AuditEntry, Export, ExportFile, ExportLink
 from conversations.runner import EmbeddedRunner
@@ -69,7 +70,7 @@ def path_of(export: Export) -> Path:
 
 async def linked(user: User, export: Export) -> tuple[str, ExportLink]:
     def make() -> tuple[str, ExportLink]:
-        link = links.make(export=export, kind=kinds.XLSX, user=user, origin=links.Origin())
+        link = links.make(export=export, kind=kinds.XLSX, user=user, origin=Origin())
         return links.path_of(link, kinds.XLSX), link
 
     return await threads.reading(make)
@@ -147,7 +148,7 @@ async def test_no_log_has_an_address(alice: User, running: EmbeddedRunner, capsy
     try:
         handler.handle(record)
     finally:
-        handler.setStream(before)  # type: ignore[arg-type]  # what it was
+        handler.setStream(before)
     assert "Not Found: /exports/open/…/export_" in stream.getvalue()
     token = path.split("/")[3]
     assert token not in stream.getvalue()

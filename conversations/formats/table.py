@@ -51,15 +51,15 @@ class Table:
     def keys(self) -> list[str]:
         """The columns' names made unique and not empty, for formats that find a cell by its column's name."""
         given = {column.name for column in self.columns}
-        keys: list[str] = []
+        keys: dict[str, None] = {}
         for number, column in enumerate(self.columns, 1):
             key = base = column.name or f"column_{number}"
             again = 1
             while key in keys or (again > 1 and key in given):
                 again += 1
                 key = f"{base}_{again}"
-            keys.append(key)
-        return keys
+            keys[key] = None
+        return list(keys)
 
     def texts(self) -> Iterator[list[str]]:
         """The rows as they stand in the file, without the header."""
