@@ -115,7 +115,7 @@ async def test_a_worker_outlives_a_restart_of_its_database(
     postgres_server: Postgres, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before, after = uuid4(), uuid4()
-    async with opened(database) as app, working(database, monkeypatch) as executor:
+    async with asyncio.timeout(60), opened(database) as app, working(database, monkeypatch) as executor:
         await deferred(app, before)
         assert await executor.given.get() == before
         await asyncio.to_thread(postgres_server.restart)
