@@ -12,6 +12,8 @@ import pyarrow.parquet as pq
 
 from conversations.formats.table import Table, Value, as_text
 
+#: Cells held at a time, and the most rows.
+_CELLS_A_GROUP = 200_000
 _ROWS_A_GROUP = 20_000
 _LEAST_INT, _MOST_INT = -(2**63), 2**63 - 1
 _MOST_EXACT = 2**53
@@ -20,14 +22,17 @@ _MOST_EXACT = 2**53
 def write(table: Table, path: Path) -> None:
     """Reads the table twice: a column's type is one in which every cell is held exactly, or else text."""
     schema = _schema(table)
+    n_rows = max(1, min(_ROWS_A_GROUP, _CELLS_A_GROUP // max(1, len(schema))))
     with pq.ParquetWriter(path, schema, compression="zstd") as writer:
         rows = table.rows()
-        while group := list(islice(rows, _ROWS_A_GROUP)):
+        while group := list(islice(rows, n_rows)):
             columns = [
                 pa.array([_cell(row[n], field.type) for row in group], type=field.type)
                 for n, field in enumerate(schema)
             ]
             writer.write_batch(pa.RecordBatch.from_arrays(columns, schema=schema))
+    # Arrow keeps what it was given for the next time.
+    pa.default_memory_pool().release_unused()
 
 
 class _Seen:
