@@ -18,7 +18,7 @@ from django.core.management import CommandError, call_command
 from django.test import Client
 from django.utils import timezone
 
-from conversations import again, copying, exports, files, holds, links, threads
+from conversations import again, audit, copying, exports, files, holds, links, threads
 from conversations.formats import kinds
 from conversations.formats.comparing import compare
 from conversations.models import AuditEntry, Conversation, Export, ExportFile, ExportLink
@@ -169,7 +169,7 @@ async def test_typed_rows_have_no_query_to_run(alice: User, bob: User, running: 
     (entry,) = await entries("export.again")
     assert (entry.actor_name, entry.outcome) == ("bob", "denied")
     with pytest.raises(again.NotRepeatable):
-        await threads.reading(lambda: again.run_again(export=export, user=alice, origin=links.Origin()))
+        await threads.reading(lambda: again.run_again(export=export, user=alice, origin=audit.Origin()))
 
 
 def test_rows_are_told_apart_by_a_key(tmp_path: Path) -> None:
@@ -237,7 +237,7 @@ async def test_an_unknown_way_to_copy_is_refused(alice: User, running: EmbeddedR
 
 async def linked(user: User, export: Export) -> tuple[str, ExportLink]:
     def make() -> tuple[str, ExportLink]:
-        link = links.make(export=export, kind=kinds.XLSX, user=user, origin=links.Origin())
+        link = links.make(export=export, kind=kinds.XLSX, user=user, origin=audit.Origin())
         return links.path_of(link, kinds.XLSX), link
 
     return await threads.reading(make)
@@ -315,7 +315,7 @@ async def test_no_log_has_an_address(alice: User, running: EmbeddedRunner, capsy
     try:
         handler.handle(record)
     finally:
-        handler.setStream(before)  # type: ignore[arg-type]  # what it was
+        handler.setStream(before)
     assert "Not Found: /exports/open/…/export_" in stream.getvalue()
     token = path.split("/")[3]
     assert token not in stream.getvalue()

@@ -42,6 +42,11 @@ class Command(BaseCommand):
         finally:
             shutil.rmtree(copy, ignore_errors=True)
         self.stdout.write(f"The database and {n_files} exported files are in {folder}.")
+        if bucket := settings.OPSCHAT_EXPORT_BUCKET:
+            self.stdout.write(
+                f"The files were copied from the bucket {bucket}. To serve the copy, unset OPSCHAT_EXPORT_BUCKET, or "
+                "copy its folder `exports` into a bucket."
+            )
         if wrong:
             # They were so before: the rest is worth keeping.
             raise CommandError(f"{len(wrong)} exported files are missing or damaged here: {', '.join(wrong)}")
@@ -123,13 +128,16 @@ def _dump_postgres(copy: Path) -> None:
 
 
 def _copy_exports(copy: Path) -> tuple[int, list[str]]:
+    """How many files were copied, which may be fewer than exports have: identical ones are one."""
     wrong: list[str] = []
     n_files = 0
-    rows = ExportFile.objects.filter(export__deleted_at=None).order_by("pk")
-    for stored in rows.iterator():
-        n_files += 1
-        if not _is_copied(stored, copy / "exports" / stored.path):
-            n_files -= 1
+    is_right: dict[str, bool] = {}
+    # By path, so that no more than one answer has to be remembered.
+    for stored in ExportFile.objects.filter(export__deleted_at=None).order_by("path", "pk").iterator():
+        if stored.path not in is_right:
+            is_right = {stored.path: _is_copied(stored, copy / "exports" / stored.path)}
+            n_files += is_right[stored.path]
+        if not is_right[stored.path]:
             wrong.append(str(stored.export_id))
     return n_files, wrong
 
