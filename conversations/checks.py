@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import ipaddress
+import re
+from importlib.util import find_spec
 from typing import Any
 
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, register
+from django.core.files.storage import storages
 from django.db import Error as DatabaseError
 from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
@@ -85,6 +88,26 @@ def redis_is_an_address(**_: Any) -> list[CheckMessage]:
     return [Error("REDIS_URL is not redis://host:port/0, rediss://… or unix://….", id="opschat.E008")]
 
 
+@register
+def bucket_has_its_extra(**_: Any) -> list[CheckMessage]:
+    missing = [name for name in ("boto3", "storages") if find_spec(name) is None]
+    if not settings.OPSCHAT_EXPORT_BUCKET or not missing:
+        return []
+    said = (
+        f"OPSCHAT_EXPORT_BUCKET is set, and {' and '.join(missing)} not installed. `make run` installs the extra from "
+        "the lock; by hand: pip install '.[s3]'. Or unset it: exports are in the data folder then."
+    )
+    return [Error(said, id="opschat.E009")]
+
+
+@register
+def endpoint_is_an_address(**_: Any) -> list[CheckMessage]:
+    if not settings.OPSCHAT_S3_ENDPOINT or re.fullmatch(r"https?://[^/@\s]+/?", settings.OPSCHAT_S3_ENDPOINT):
+        return []
+    said = "OPSCHAT_S3_ENDPOINT is not https://host or http://host:port, without a path and without a password."
+    return [Error(said, id="opschat.E010")]
+
+
 # -- What a start finds ----------------------------------------------------------------------------------------------
 
 
@@ -132,6 +155,14 @@ def trouble_with_redis() -> str | None:
     if int(version.partition(".")[0]) < _OLDEST_REDIS:
         return f"Redis is version {version}; {_OLDEST_REDIS} or later is needed."
     return None
+
+
+def trouble_with_bucket() -> str | None:
+    """Why the exports' bucket can't be used now, in words without its keys; None: it can, or none is set."""
+    if not settings.OPSCHAT_EXPORT_BUCKET:
+        return None
+    trouble: str | None = storages["exports"].trouble()  # type: ignore[attr-defined]  # a BucketStorage
+    return trouble
 
 
 def _first_line(error: Exception) -> str:

@@ -29,7 +29,7 @@ from conversations.hub import Fence
 from conversations.models import Export, ExportFile, Run, RunEvent
 from conversations.pipeline.events import ExportStored
 from conversations.pipeline.job import StoredExport
-from conversations.pipeline.tools import Column, Progress, TableResult
+from conversations.pipeline.tools import Column, Progress, TableResult, ToolError
 
 # -- Storing ---------------------------------------------------------------------------------------------------------
 
@@ -49,7 +49,10 @@ class RunExports:
     async def store(
         self, result: TableResult, *, source: str, tool: str, query: dict[str, Any], title: str, progress: Progress
     ) -> StoredExport:
-        """Stores every row of the result. When it raises, neither file nor rows are left."""
+        """Stores every row of the result. When it raises, neither file nor rows are left.
+
+        ToolError, in words, when there is no room or the storage can't be reached.
+        """
         stop = threading.Event()
         position = self._n_stored
         self._n_stored += 1
@@ -72,6 +75,8 @@ class RunExports:
         except CancelledError:
             stop.set()
             raise
+        except files.NotStored as error:
+            raise ToolError(str(error), code="storage_failed") from error
         return StoredExport(
             export_id=str(export.pk),
             filename=export.filename(),
@@ -171,7 +176,8 @@ def _left_clean(content: files.Content) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        with threads.write_turn(), transaction.atomic():
+        # What can't be deleted now is an orphan, which `expire` finds: why the transaction failed says more.
+        with suppress(OSError), threads.write_turn(), transaction.atomic():
             _discard_file(content.path, content.sha256)
         raise
 
@@ -378,8 +384,9 @@ def expire(*, now: datetime | None = None, dry_run: bool = False) -> Expired:
 
 def _orphans(*, dry_run: bool) -> int:
     n_orphans = 0
-    for path in list(files.addresses(older_than_s=_ORPHAN_S)):
-        if ExportFile.objects.filter(path=path).exists():
+    for path in list(files.addresses()):
+        # A look at the rows first: it costs less than one at a file in a bucket.
+        if ExportFile.objects.filter(path=path).exists() or files.age_s(path) < _ORPHAN_S:
             continue
         n_orphans += 1
         if not dry_run:

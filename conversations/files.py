@@ -14,7 +14,7 @@ import re
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
@@ -32,7 +32,25 @@ _ADDRESS = re.compile(r"([0-9a-f]{2})/\1[0-9a-f]{62}")
 
 
 class Corrupt(Exception):
-    """The stored file is not what was written."""
+    """The stored file is not what was written, or can't be read."""
+
+
+class NotStored(OSError):
+    """The message is for people; the log has the reason, which is the cause."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The file could not be stored: the disk may be full, or the storage out of reach. "
+            "Nothing of it was kept; tell your administrator."
+        )
+
+
+@contextmanager
+def _storing() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise NotStored from error
 
 
 class Stored(Protocol):
@@ -70,8 +88,8 @@ class Scratch:
     """
 
     def __init__(self) -> None:
-        folder = _folder()
-        self._descriptor, name = tempfile.mkstemp(prefix="export-", dir=folder)
+        with _storing():
+            self._descriptor, name = tempfile.mkstemp(prefix="export-", dir=_folder())
         fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         self.path = Path(name)
 
@@ -83,7 +101,7 @@ class Scratch:
         os.close(self._descriptor)
 
     def write(self, parts: Iterator[bytes]) -> Content:
-        """Writes the parts, hashing them on the way. OSError when there is no room."""
+        """Writes the parts, hashing them on the way. Raises NotStored when there is no room."""
         digests = Digests()
         with open(self._descriptor, "wb", buffering=0, closefd=False) as file:
             for part in parts:
@@ -100,6 +118,7 @@ class Scratch:
         return digests.content(self.path)
 
 
+@_storing()
 def _write_all(file: io.FileIO, part: bytes) -> None:
     rest = memoryview(part)
     while rest:
@@ -171,16 +190,22 @@ class _Movable(File):  # type: ignore[type-arg]  # django-stubs: File is generic
         return str(self._scratch)
 
 
+@_storing()
 def upload(content: Content) -> None:
-    """Puts the content into a storage elsewhere, which takes too long for a transaction; `keep` makes it sure."""
+    """Puts the content into a storage elsewhere, which takes too long for a transaction; `keep` makes it sure.
+
+    Raises NotStored.
+    """
     if not _is_local():
         _store(content)
 
 
+@_storing()
 def keep(content: Content) -> None:
     """In the transaction that stores the content's row: its file is there, and stays as long as the row does.
 
-    On this machine's disk it takes the place of what lies there under its name, which a hand may have changed.
+    On this machine's disk it takes the place of what lies there under its name, which a hand may have changed. Raises
+    NotStored.
     """
     statements.lock_content(content.sha256)
     if _is_local() or not _is_there(content):
@@ -283,7 +308,7 @@ def _opened(stored: Stored) -> Any:
 
 def _digests_of_whole(file: Any, stored: Stored) -> bytes:
     digests = Digests()
-    while part := file.read(CHUNK):
+    while part := _read(file, CHUNK):
         digests.add(part)
     content = digests.content(Path())
     if content.sha256 != stored.sha256:
@@ -293,18 +318,34 @@ def _digests_of_whole(file: Any, stored: Stored) -> bytes:
 
 def _read_all(file: Any, n_bytes: int) -> bytes:
     """A storage may give less than it is asked for."""
-    content = bytes(file.read(n_bytes))
-    while len(content) < n_bytes and (more := file.read(n_bytes - len(content))):
+    content = _read(file, n_bytes)
+    while len(content) < n_bytes and (more := _read(file, n_bytes - len(content))):
         content += more
     return content
 
 
-def addresses(*, older_than_s: float) -> Iterator[str]:
-    """The names of files in the storage that were stored before; whether a row needs them is not looked at."""
+def _read(file: Any, n_bytes: int) -> bytes:
+    try:
+        return bytes(file.read(n_bytes))
+    except OSError as error:
+        raise Corrupt("The stored file can't be read.") from error
+
+
+def addresses() -> Iterator[str]:
+    """The names of all files in the storage; whether a row needs them is not looked at. Raises OSError."""
     storage = storages["exports"]
-    latest = time.time() - older_than_s
+    if _is_local() and not storage.exists(""):
+        return
     for folder in storage.listdir("")[0]:
         for name in storage.listdir(folder)[1]:
             path = f"{folder}/{name}"
-            if _ADDRESS.fullmatch(path) and storage.get_modified_time(path).timestamp() < latest:
+            if _ADDRESS.fullmatch(path):
                 yield path
+
+
+def age_s(path: str) -> float:
+    """Seconds since the file was stored; 0 when it is gone."""
+    try:
+        return time.time() - storages["exports"].get_modified_time(path).timestamp()
+    except FileNotFoundError:
+        return 0.0

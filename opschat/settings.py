@@ -242,19 +242,36 @@ if DISTRIBUTED:
     # Its task is registered by the worker (conversations/jobs.py).
     PROCRASTINATE_AUTODISCOVER_MODULE_NAME = ""
 
-STORAGES = {
-    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
-    "exports": {
-        "BACKEND": "django.core.files.storage.FileSystemStorage",
-        "OPTIONS": {
+#: Exports are in this S3 bucket, of a region or of another provider's endpoint; empty: in the data folder. Keys and
+#: roles are boto3's own matter.
+OPSCHAT_EXPORT_BUCKET = env.str("OPSCHAT_EXPORT_BUCKET", default="").strip()
+OPSCHAT_S3_ENDPOINT = env.str("OPSCHAT_S3_ENDPOINT", default="").strip()
+OPSCHAT_S3_REGION = env.str("OPSCHAT_S3_REGION", default="").strip()
+
+
+def _exports() -> dict[str, Any]:
+    """The storage of exports. A name in it is the content's own: the same name is the same file."""
+    if not OPSCHAT_EXPORT_BUCKET:
+        options = {
             "location": DATA_DIR / "exports",
             "base_url": None,
             "file_permissions_mode": 0o600,
             "directory_permissions_mode": 0o700,
-            # A name is the content's own.
             "allow_overwrite": True,
-        },
-    },
+        }
+        return {"BACKEND": "django.core.files.storage.FileSystemStorage", "OPTIONS": options}
+    where = {"endpoint_url": OPSCHAT_S3_ENDPOINT or None, "region_name": OPSCHAT_S3_REGION or None}
+    # Nobody but opschat reads them: no ACL of their own, no addresses.
+    options = {"default_acl": None, "querystring_auth": False, "file_overwrite": True}
+    return {
+        "BACKEND": "conversations.bucket.BucketStorage",
+        "OPTIONS": {"bucket_name": OPSCHAT_EXPORT_BUCKET, **where, **options},
+    }
+
+
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "exports": _exports(),
     # Files to import, from one step to the next. A folder, because imports read files by their path.
     "uploads": {
         "BACKEND": "django.core.files.storage.FileSystemStorage",

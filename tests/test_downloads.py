@@ -302,7 +302,7 @@ async def test_no_byte_of_a_changed_chunk_leaves(alice: User, long_export: Expor
         await receive(f"/exports/{long_export.pk}/", await cookie_of(alice), received)
     assert b"".join(received) == whole[: 2 * files.CHUNK]
     (end,) = await entries("export.download_end")
-    assert (end.outcome, end.detail["why"]) == ("failed", "the stored file is not what was written")
+    assert (end.outcome, end.detail["why"]) == ("failed", "The stored file is not what was written.")
 
 
 async def test_no_format_is_made_of_a_changed_file(alice: User, running: EmbeddedRunner) -> None:

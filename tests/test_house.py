@@ -49,7 +49,7 @@ def test_env_example_lists_exactly_the_variables_that_the_settings_read() -> Non
     read = re.findall(
         r"""\benv(?:\.\w+)?\(\s*["'](\w+)["']""", (ROOT / "opschat/settings.py").read_text(encoding="utf-8")
     )
-    listed = re.findall(r"^#?([A-Z_]+)=", (ROOT / ".env.example").read_text(encoding="utf-8"), re.MULTILINE)
+    listed = re.findall(r"^#?([A-Z0-9_]+)=", (ROOT / ".env.example").read_text(encoding="utf-8"), re.MULTILINE)
     assert sorted(listed) == sorted(set(read))
 
 

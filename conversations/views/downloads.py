@@ -97,8 +97,8 @@ def _stored(export: Export, kind: Format) -> ExportFile:
     except files.Corrupt as error:
         raise _corrupt(error) from error
     except OSError as error:
-        said = "The file could not be stored: the disk may be full. Nothing of it was kept; tell your administrator."
-        raise _Refused(507, "storage_failed", said, why=type(error).__name__) from error
+        why = type(error.__cause__ or error).__name__
+        raise _Refused(507, "storage_failed", str(files.NotStored()), why=why) from error
 
 
 def _corrupt(error: files.Corrupt) -> _Refused:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
@@ -17,12 +18,14 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST, require_safe
 
 from conversations import again as repeating
-from conversations import audit, exports, fragments
+from conversations import audit, exports, files, fragments
 from conversations.audit import origin_of
 from conversations.models import AuditEntry, Export
 from conversations.pipeline.tools import ToolError
 from conversations.requests import refusal, signed_in
 from conversations.views.downloads import NO_EXPORT, visible_export
+
+logger = logging.getLogger(__name__)
 
 _ROWS_A_PAGE = 25
 _LONGEST_SEARCH = 200
@@ -138,6 +141,10 @@ def delete(request: HttpRequest, export_id: UUID) -> HttpResponseBase:
         exports.delete(export=export, actor=request.user, origin=origin_of(request))
     except exports.Held as error:
         return refusal(request, 409, "conflict", str(error))
+    except OSError:
+        logger.exception("The files of export %s could not be deleted", export.pk)
+        said = "The file could not be deleted: the storage is out of reach. It is still there; try again later."
+        return refusal(request, 507, "storage_failed", said)
     messages.info(request, f"{export.filename()} is deleted. The record of who downloaded it stays.")
     return redirect("exports")
 
@@ -152,6 +159,9 @@ def again(request: HttpRequest, export_id: UUID) -> HttpResponseBase:
         return refusal(request, 409, "conflict", str(error))
     except ToolError as error:
         return refusal(request, 409, error.code, str(error))
+    except OSError:
+        logger.exception("Export %s could not be run again", export.pk)
+        return refusal(request, 507, "storage_failed", str(files.NotStored()))
     return redirect("export-details", new.pk)
 
 

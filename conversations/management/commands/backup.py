@@ -43,6 +43,11 @@ class Command(BaseCommand):
         finally:
             shutil.rmtree(copy, ignore_errors=True)
         self.stdout.write(f"The database and {n_files} exported files are in {folder}.")
+        if bucket := settings.OPSCHAT_EXPORT_BUCKET:
+            self.stdout.write(
+                f"The files were copied from the bucket {bucket}. To serve the copy, unset OPSCHAT_EXPORT_BUCKET, or "
+                "copy its folder `exports` into a bucket."
+            )
         if wrong:
             # They were so before: the rest is worth keeping.
             raise CommandError(f"The files of {len(wrong)} exports are missing or damaged here: {', '.join(wrong)}")

@@ -3,7 +3,7 @@ from __future__ import annotations
 from argparse import ArgumentParser
 from typing import Any
 
-from django.core.management.base import BaseCommand
+from django.core.management.base import BaseCommand, CommandError
 
 from conversations import exports, files
 
@@ -15,7 +15,10 @@ class Command(BaseCommand):
         parser.add_argument("--dry-run", action="store_true", help="say what would go, and delete nothing")
 
     def handle(self, *args: Any, dry_run: bool, **options: Any) -> None:
-        found = exports.expire(dry_run=dry_run)
+        try:
+            found = exports.expire(dry_run=dry_run)
+        except OSError as error:
+            raise CommandError(f"What is left goes the next time. {error}") from error
         if not dry_run:
             files.sweep()
         what = "would go" if dry_run else "deleted"

@@ -19,7 +19,7 @@ from django.db.backends.utils import CursorWrapper
 from django.utils.module_loading import import_string
 
 from conversations import runner
-from conversations.checks import trouble_with_database, trouble_with_redis
+from conversations.checks import trouble_with_bucket, trouble_with_database, trouble_with_redis
 
 #: Bytes of the longest frame that a browser may send: the pages send none, their sockets only receive.
 _MAX_SOCKET_FRAME = 4096
@@ -59,6 +59,8 @@ class Command(BaseCommand):
             raise CommandError(trouble)
         if trouble := trouble_with_redis():
             self.stderr.write(f"{trouble} What other processes do is shown a second late until it can.")
+        if trouble := trouble_with_bucket():
+            self.stderr.write(f"{trouble} Exports fail until it can.")
         with _one_at_a_time():
             if trouble_with_database():
                 call_command("migrate", verbosity=0, interactive=False)

@@ -14,7 +14,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import connection
 
 from conversations import bus, jobs, metrics, runner
-from conversations.checks import trouble_with_database, trouble_with_redis
+from conversations.checks import trouble_with_bucket, trouble_with_database, trouble_with_redis
 from conversations.execution import Executor
 from conversations.hub import hub
 
@@ -43,6 +43,8 @@ class Command(BaseCommand):
         self._wait_for_database()
         if trouble := trouble_with_redis():
             self.stderr.write(f"{trouble} What is executed here is shown a second late until it can.")
+        if trouble := trouble_with_bucket():
+            self.stderr.write(f"{trouble} Exports fail until it can.")
         connection.close()
         self._serve_metrics()
         asyncio.run(self._work(options["runs"]))
