@@ -19,9 +19,8 @@ from django.urls import reverse
 from django.utils import timezone
 
 from conversations import audit, commit, files, threads
-from conversations.formats import kinds
+from conversations.formats import csv_file, kinds
 from conversations.formats.comparing import Comparison
-from conversations.formats.csv_file import CsvFile
 from conversations.formats.errors import CannotHold
 from conversations.formats.kinds import Format
 from conversations.formats.table import Table
@@ -135,7 +134,7 @@ def write_export(
 
     `on_step` is told the rows so far and may raise to stop; `beside` is called first in the transaction and may too.
     """
-    file = CsvFile([c.name for c in result.columns], result.open_rows(), on_step)
+    file = csv_file.of(result, on_step)
     with files.Scratch() as scratch:
         content = scratch.write(file.chunks())
         export.n_rows = file.n_rows

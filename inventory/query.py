@@ -48,7 +48,7 @@ def run(query: Query, spec: TableSpec) -> TableResult | CountResult:
         return groups(assets, query, [_field(spec, name) for name in dict.fromkeys(query.group_by)])
     if query.count_only:
         return CountResult(total=assets.count())
-    return _rows(assets, query, spec)
+    return _rows(query, spec, assets.count())
 
 
 def _field(spec: TableSpec, name: str) -> FieldSpec:
@@ -66,16 +66,21 @@ def _matching(query: Query, spec: TableSpec) -> AssetQuerySet:
     return Asset.objects.alias(**conditions.aliases).filter(wanted)
 
 
-def _rows(assets: AssetQuerySet, query: Query, spec: TableSpec) -> TableResult:
-    fields = [_field(spec, name) for name in query.columns] or list(spec.fields)
+def ordered(query: Query, spec: TableSpec) -> AssetQuerySet:
+    """The assets that the query asks for, in its order."""
     order = [_order(_field(spec, sort.field), sort) for sort in query.sort or spec.default_sort]
-    ordered = assets.order_by(*order, "id")
-    limited = ordered if query.limit is None else ordered[: query.limit]
+    assets = _matching(query, spec).order_by(*order, "id")
+    return assets if query.limit is None else assets[: query.limit]
+
+
+def _rows(query: Query, spec: TableSpec, matched: int) -> TableResult:
+    fields = [_field(spec, name) for name in query.columns] or list(spec.fields)
+    assets = ordered(query, spec)
     return TableResult(
         kind="rows",
         columns=tuple(Column(name=field.name, type=field.type) for field in fields),
-        open_rows=lambda: _read(limited, fields),
-        matched=assets.count(),
+        open_rows=lambda: _read(assets, fields),
+        matched=matched,
     )
 
 

@@ -10,7 +10,7 @@ import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from conversations.formats.table import guarded
-from conversations.pipeline.tools import Cell
+from conversations.pipeline.tools import Cell, TableResult
 
 #: Rows kept with the export, for the page.
 PREVIEW = 10
@@ -62,6 +62,11 @@ class CsvFile:
         cells = [guarded(cell) if isinstance(cell, str) else cell for cell in row]
         self.n_guarded += sum(1 for before, after in zip(row, cells, strict=True) if before is not after)
         return cells
+
+
+def of(result: TableResult, on_step: Callable[[int], None]) -> CsvFile:
+    """The file of a tool's rows."""
+    return CsvFile([column.name for column in result.columns], result.open_rows(), on_step)
 
 
 def _taken(text: io.StringIO) -> bytes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,8 @@ from conversations.formats.table import Table, Value, as_text
 
 #: Excel's own limit of a cell, in UTF-16 units. Those of a sheet are looked at before (`kinds.cannot_hold`).
 MAX_CHARACTERS = 32_767
+#: So few characters are never more units.
+_SHORT = MAX_CHARACTERS // 2
 #: Excel's numbers are doubles: longer ones would lose digits and are text.
 _MOST_EXACT = 2**53
 #: Excel counts a 29 February 1900, which was none: days before the next one are text.
@@ -56,11 +58,31 @@ def _width(key: str, kind: str) -> float:
 
 def _records(table: Table) -> Iterator[dict[str, Any]]:
     n_rows = 0
-    for n_rows, row in enumerate(table.rows(), 1):
-        yield {key: _cell(value, key, n_rows) for key, value in zip(table.keys, row, strict=True)}
+    for columns in table.columns_of_rows():
+        cells = [_cells(values, key, n_rows) for key, values in zip(table.keys, columns, strict=True)]
+        for n_rows, row in enumerate(zip(*cells, strict=True), n_rows + 1):
+            yield dict(zip(table.keys, row, strict=True))
     if not n_rows:
         # The writer takes the header from the first record; this one has no cells.
         yield dict.fromkeys(table.keys)
+
+
+def _cells(values: Sequence[Value], key: str, n_before: int) -> Sequence[Any]:
+    """The values of a column as the writer takes them. `n_before`: rows before these."""
+    if _are_held(values):
+        return values
+    return [_cell(value, key, n_row) for n_row, value in enumerate(values, n_before + 1)]
+
+
+def _are_held(values: Sequence[Any]) -> bool:
+    """All of them as they are: nearly always, and a look at all costs less than one at each."""
+    kinds = set(map(type, values)) - {type(None)}
+    if kinds == {str}:
+        return max(map(len, filter(None, values))) <= _SHORT
+    if kinds <= {int, float}:
+        numbers = [value for value in values if value is not None]
+        return not numbers or (min(numbers) >= -_MOST_EXACT and max(numbers) <= _MOST_EXACT)
+    return False
 
 
 def _cell(value: Value, key: str, n_row: int) -> Any:
@@ -71,7 +93,8 @@ def _cell(value: Value, key: str, n_row: int) -> Any:
         return value if abs(value) <= _MOST_EXACT else str(value)
     if isinstance(value, datetime):
         is_held = value.date() >= _FIRST_DAY and not value.microsecond
-        return value.astimezone(UTC).replace(tzinfo=None) if is_held else as_text(value)
+        in_utc = value if value.tzinfo is UTC else value.astimezone(UTC)
+        return in_utc.replace(tzinfo=None) if is_held else as_text(value)
     if isinstance(value, date):
         return value if value >= _FIRST_DAY else as_text(value)
     return value
