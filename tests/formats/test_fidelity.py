@@ -24,8 +24,8 @@ from conversations.pipeline.tools import Cell, Column
 from tests.formats.tables import Given, expected, tables, text_of
 from tests.formats.tables import given as table_of
 
-often = settings(max_examples=150, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow])
-seldom = settings(often, max_examples=60)
+often = settings(max_examples=80, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow])
+seldom = settings(often, max_examples=30)
 
 #: What every format must hold whatever hypothesis finds.
 NOTHING = table_of([Column(name="a", type="text")], [])
