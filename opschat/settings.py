@@ -367,7 +367,6 @@ if PRODUCTION:
 
 
 LOGGING = logs.LOGGING
-
 #: Engine name -> dotted path of a class with the pipeline's Engine protocol.
 OPSCHAT_ENGINES = {
     "embedded": "conversations.pipeline.embedded.EmbeddedEngine",
@@ -378,7 +377,7 @@ OPSCHAT_ENGINES = {
 OPSCHAT_SCRATCH_DIR = DATA_DIR / "scratch"
 #: Days that an export is kept; 0: for ever.
 OPSCHAT_EXPORT_DAYS = env.int("OPSCHAT_EXPORT_DAYS", default=30)
-if not 0 <= OPSCHAT_EXPORT_DAYS <= 36_500:  # noqa: PLR2004  a century
+if OPSCHAT_EXPORT_DAYS not in range(36_501):
     raise ImproperlyConfigured("OPSCHAT_EXPORT_DAYS is not a number of days from 0 (for ever) to 36500.")
 
 OPSCHAT_ENGINE = env.str("OPSCHAT_ENGINE", default="embedded")
