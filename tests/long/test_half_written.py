@@ -58,7 +58,8 @@ def run_of(house: House, run_id: str) -> dict[str, Any]:
 
 
 def ended(house: House, run_id: str) -> dict[str, Any]:
-    return until(lambda: (run := run_of(house, run_id))["status"] not in ("queued", "running") and run)
+    until(lambda: run_of(house, run_id)["status"] not in ("queued", "running"))
+    return run_of(house, run_id)
 
 
 def until(what: Callable[[], Any]) -> Any:
