@@ -18,7 +18,7 @@ from uuid import UUID
 from django.db import DatabaseError
 from django.utils import timezone
 
-from conversations import exports, metrics, recovery, runs, threads
+from conversations import exports, files, metrics, recovery, runs, threads
 from conversations.commit import LeaseLost
 from conversations.event_log import EventWriter
 from conversations.exports import RunExports
@@ -78,6 +78,7 @@ class Executor:
         self._expected_at = float("-inf")
         self._is_stopping = False
         self._loops = [asyncio.create_task(work(), name=work.__name__) for work in (self._beats, self._reconciles)]
+        self._loops.append(asyncio.create_task(self._sweeps(), name="sweep"))
         for loop in self._loops:
             loop.add_done_callback(_log_death)
         self._writer.start()
@@ -248,6 +249,16 @@ class Executor:
         elif run.pk in held.cancels:
             going.cancel_asked_at = held.cancels[run.pk]
             going.stop()
+
+    async def _sweeps(self) -> None:
+        """Once: files of exports that a killed process had begun, maybe this one's predecessor."""
+        try:
+            n_left = await threads.working(files.sweep)
+        except OSError:
+            logger.exception("Half-written files could not be looked for")
+            return
+        if n_left:
+            logger.warning("%d half-written files of a process that was killed are removed", n_left)
 
     async def _reconciles(self) -> None:
         n_looks = 0

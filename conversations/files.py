@@ -88,10 +88,9 @@ class Scratch:
     """
 
     def __init__(self) -> None:
+        """Raises NotStored."""
         with _storing():
-            self._descriptor, name = tempfile.mkstemp(prefix="export-", dir=_folder())
-        fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        self.path = Path(name)
+            self._descriptor, self.path = _locked_file()
 
     def __enter__(self) -> Scratch:
         return self
@@ -116,6 +115,17 @@ class Scratch:
             while part := file.read(CHUNK):
                 digests.add(part)
         return digests.content(self.path)
+
+
+def _locked_file() -> tuple[int, Path]:
+    """A new file in the scratch folder, open and locked."""
+    while True:
+        descriptor, name = tempfile.mkstemp(prefix="export-", dir=_folder())
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        # A `sweep` that came between the two lines has taken it for somebody's who is dead.
+        if os.fstat(descriptor).st_nlink:
+            return descriptor, Path(name)
+        os.close(descriptor)
 
 
 @_storing()

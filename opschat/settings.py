@@ -375,6 +375,8 @@ OPSCHAT_ENGINES = {
 }
 #: Files are written here, on the disk of the exports, before the storage takes them whole.
 OPSCHAT_SCRATCH_DIR = DATA_DIR / "scratch"
+#: Seconds in which a client has to take a piece of what daphne sends, or its connection is cut.
+OPSCHAT_STALL_S = 60.0
 #: Days that an export is kept; 0: for ever.
 OPSCHAT_EXPORT_DAYS = env.int("OPSCHAT_EXPORT_DAYS", default=30)
 if OPSCHAT_EXPORT_DAYS not in range(36_501):

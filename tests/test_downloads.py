@@ -368,7 +368,7 @@ async def test_the_scratch_folder_is_empty_after_every_write(alice: User, runnin
     assert list(settings.OPSCHAT_SCRATCH_DIR.iterdir()) == []
 
 
-async def test_what_a_killed_writer_left_is_swept_and_what_is_written_is_not(running: EmbeddedRunner) -> None:
+def test_what_a_killed_writer_left_is_swept_and_what_is_written_is_not() -> None:
     with files.Scratch() as scratch:
         left = scratch.path.with_name("export-left")
         left.write_bytes(b"half")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
@@ -28,20 +29,32 @@ _NARROWEST, _WIDEST = 12.0, 40.0
 
 
 def write(table: Table, path: Path) -> None:
-    """Raises CannotHold, with the row and column; nothing of the file may be used then."""
+    """Raises CannotHold, with the row and column, and OSError of a full disk; nothing of the file may be used then."""
     for key in table.keys:
         _check_length(key, "The name of a column")
-    write_worksheet(
-        _records(table),
-        str(path),
-        sheet_name="Export",
-        freeze_row=1,
-        autofilter=True,
-        header_format=Format().set_bold(),
-        column_widths=[_width(key, column.type) for key, column in zip(table.keys, table.columns, strict=True)],
-        column_formats=_column_formats(table),
-        ignore_errors=list(table.keys),
-    )
+    with _panics_as_errors():
+        write_worksheet(
+            _records(table),
+            str(path),
+            sheet_name="Export",
+            freeze_row=1,
+            autofilter=True,
+            header_format=Format().set_bold(),
+            column_widths=[_width(key, column.type) for key, column in zip(table.keys, table.columns, strict=True)],
+            column_formats=_column_formats(table),
+            ignore_errors=list(table.keys),
+        )
+
+
+@contextmanager
+def _panics_as_errors() -> Iterator[None]:
+    """The writer panics where its temporary folder is full, and a panic is no Exception: nobody would answer."""
+    try:
+        yield
+    except BaseException as error:
+        if type(error).__name__ == "PanicException":
+            raise OSError("The workbook could not be written.") from None
+        raise
 
 
 def _column_formats(table: Table) -> dict[str, Format]:

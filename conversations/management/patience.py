@@ -8,29 +8,42 @@ from typing import Any
 # Installs daphne's reactor: for `serve` alone.
 from daphne.server import Server
 
-#: Seconds in which a client has to take what was sent, or its connection is cut.
-_STALL_S = 60.0
-
 
 class PatientServer(Server):  # type: ignore[misc]  # daphne ships no types
-    """Takes the next piece of an answer when the client has taken the one before: memory stays flat, whoever reads."""
+    """Takes the next piece of an answer when the client has taken the one before: memory stays flat, whoever reads.
+
+    `stall_s`: seconds in which a client has to take a piece, or its connection is cut.
+    """
+
+    def __init__(self, *, stall_s: float, **options: Any) -> None:
+        super().__init__(**options)
+        self._stall_s = stall_s
 
     async def handle_reply(self, protocol: Any, message: Any) -> None:
-        if not message.get("more_body") or protocol.channel is None:
+        # The last piece is not waited for: nothing comes after it.
+        if not message.get("more_body") or protocol.channel is None or protocol.producer is not None:
             await super().handle_reply(protocol, message)
             return
         gate = _Gate()
         protocol.registerProducer(gate, True)
         try:
             await super().handle_reply(protocol, message)
-            async with asyncio.timeout(_STALL_S):
+            await self._taken(protocol, gate)
+        finally:
+            # Who has gone takes nothing back: its channel is no more.
+            if protocol.channel is not None and protocol.producer is gate:
+                protocol.unregisterProducer()
+
+    async def _taken(self, protocol: Any, gate: _Gate) -> None:
+        if gate.opened.is_set():
+            return
+        try:
+            async with asyncio.timeout(self._stall_s):
                 await gate.opened.wait()
         except TimeoutError:
             # The application is told, as if the client had gone.
-            protocol.channel.forceAbortClient()
-        finally:
-            if protocol.producer is gate:
-                protocol.unregisterProducer()
+            if protocol.channel is not None:
+                protocol.channel.forceAbortClient()
 
 
 class _Gate:

@@ -33,7 +33,7 @@ def held() -> dict[str, Any]:
     return {
         "tasks": Counter(coroutine.__qualname__ for coroutine in coroutines),
         "threads": threading.active_count(),
-        "files": [path for path in _open_files() if path.endswith(".csv")],
+        "files": [path for path in _open_files() if "/exports/" in path],
     }
 
 

@@ -152,6 +152,7 @@ def _daphne() -> Serve:
             ping_timeout=_PONG_WITHIN_S,
             # The tasks of open sockets and streams are ended by the stop hook, not by a timer.
             application_close_timeout=_CLOSE_WITHIN_S,
+            stall_s=settings.OPSCHAT_STALL_S,
         ).run()
 
     return serve
