@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
@@ -10,7 +11,7 @@ from django.contrib.auth.models import AbstractBaseUser
 from django.db.models import Max
 from django.utils import timezone
 
-from conversations import audit, exports, files, threads
+from conversations import audit, conversions, exports, files, threads
 from conversations.audit import Origin
 from conversations.formats import comparing
 from conversations.models import Export, Run
@@ -23,6 +24,8 @@ class NotRepeatable(Exception):
 
 def reason_against(export: Export) -> str:
     """Why the export can't be run again; else empty."""
+    if export.run.status in Run.UNFINISHED:
+        return "Its run is still going: wait for its end."
     if export.source != Export.Source.TOOL:
         return "Its rows were typed in the answer: there is no query to run again."
     try:
@@ -35,10 +38,15 @@ def reason_against(export: Export) -> str:
 def run_again(*, export: Export, user: AbstractBaseUser, origin: Origin) -> Export:
     """The new export, of the same run, with its `comparison`; that is null when the old file is gone or was changed.
 
-    Raises NotRepeatable, ToolError, OSError of a full disk.
+    Raises NotRepeatable, ToolError, conversions.Busy, OSError of a full disk.
     """
     if reason := reason_against(export):
         raise NotRepeatable(reason)
+    with conversions.place():
+        return _run_again(export, user, origin)
+
+
+def _run_again(export: Export, user: AbstractBaseUser, origin: Origin) -> Export:
     result = _result(export)
     new = exports.new_export(
         run=export.run, position=0, source=export.source, tool=export.tool, query=export.query, title=export.title,
@@ -47,7 +55,7 @@ def run_again(*, export: Export, user: AbstractBaseUser, origin: Origin) -> Expo
     exports.write_export(new, result, on_step=lambda _: None, beside=lambda: _place(new))
     if not export.is_gone():
         # The new file is there and right, whatever has become of the old one.
-        with suppress(files.Corrupt):
+        with suppress(files.Corrupt, exports.Gone, OSError, sqlite3.Error):
             exports.set_comparison(export=new, comparison=_comparison(export, new))
     counts = {k: v for k, v in (new.comparison or {}).items() if k.startswith("n_")}
     audit.record(
@@ -70,6 +78,8 @@ def _result(export: Export) -> TableResult:
 def _place(new: Export) -> None:
     """The next position of the run, which is locked: two may run again at once."""
     run = Run.objects.select_for_update(no_key=True).get(pk=new.run_id)
+    if run.status in Run.UNFINISHED:
+        raise NotRepeatable("Its run is still going: wait for its end.")
     last = Export.objects.filter(run=run).aggregate(last=Max("position"))["last"]
     new.position = last + 1
 

@@ -15,11 +15,13 @@ from conversations.pipeline.tables import markdown_table
 
 #: More rows than this nobody pastes: only those of the preview are copied then, and the page says so.
 MOST_ROWS = 10_000
+MOST_BYTES = 5_000_000
 
 
 def n_rows(export: Export) -> int:
     """How many rows a copy has."""
-    return export.n_rows if export.n_rows <= MOST_ROWS else PREVIEW
+    n_bytes = max((file.n_bytes for file in export.files.all() if file.format == "csv"), default=0)
+    return export.n_rows if export.n_rows <= MOST_ROWS and n_bytes <= MOST_BYTES else min(PREVIEW, export.n_rows)
 
 
 def text_of(export: Export, way: str) -> str:
@@ -35,12 +37,15 @@ def _tsv(table: Table, rows: Sequence[Sequence[str]]) -> str:
 
 
 def _on_a_line(cell: str) -> str:
-    return " ".join(cell.split()) if {"\t", "\r", "\n"} & set(cell) else cell
+    if not {"\t", "\r", "\n"} & set(cell):
+        return cell
+    # What stood behind a line break stands first now.
+    return guarded(" ".join(unguarded(cell).split()))
 
 
 def _csv(table: Table, rows: Iterable[Sequence[str]]) -> str:
     text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
+    writer = csv.writer(text, lineterminator="\r\n")
     writer.writerow([guarded(column.name) for column in table.columns])
     writer.writerows(rows)
     return text.getvalue()

@@ -1,7 +1,8 @@
-"""Every write to Export and ExportFile: stored, converted, deleted, expired. The bytes are `files`' and `formats`'."""
+"""Every write to Export and ExportFile: stored, deleted, expired. `conversions` adds formats, `files` has the bytes."""
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from asyncio import CancelledError
@@ -14,21 +15,21 @@ from typing import Any
 from uuid import UUID
 
 from django.conf import settings
-from django.db import IntegrityError, transaction
+from django.db import transaction
 from django.urls import reverse
 from django.utils import timezone
 
 from conversations import audit, commit, files, threads
 from conversations.formats import csv_file, kinds
 from conversations.formats.comparing import Comparison
-from conversations.formats.errors import CannotHold
-from conversations.formats.kinds import Format
 from conversations.formats.table import Table
 from conversations.hub import Fence
 from conversations.models import Export, ExportFile, Run, RunEvent
 from conversations.pipeline.events import ExportStored
 from conversations.pipeline.job import StoredExport
 from conversations.pipeline.tools import Column, Progress, TableResult, ToolError
+
+logger = logging.getLogger(__name__)
 
 # -- Storing ---------------------------------------------------------------------------------------------------------
 
@@ -141,7 +142,7 @@ def write_export(
         export.n_guarded = file.n_guarded
         export.preview = file.first_rows
         files.upload(content)
-        with _left_clean(content):
+        with left_clean(content):
             _save(export, content, beside)
 
 
@@ -150,7 +151,7 @@ def write_export(
 def _save(export: Export, content: files.Content, beside: Callable[[], None]) -> None:
     beside()
     export.save(force_insert=True)
-    _keep(export, kinds.CSV.key, content)
+    keep_file(export, kinds.CSV.key, content)
     audit.record(
         actor=export.run.user, action="export.create", object_type="export", object_id=export.pk,
         detail={
@@ -160,7 +161,7 @@ def _save(export: Export, content: files.Content, beside: Callable[[], None]) ->
     )  # fmt: skip
 
 
-def _keep(export: Export, key: str, content: files.Content) -> ExportFile:
+def keep_file(export: Export, key: str, content: files.Content) -> ExportFile:
     files.keep(content)
     stored: ExportFile = ExportFile.objects.create(
         export=export, format=key, path=content.path, sha256=content.sha256, n_bytes=content.n_bytes,
@@ -170,7 +171,7 @@ def _keep(export: Export, key: str, content: files.Content) -> ExportFile:
 
 
 @contextmanager
-def _left_clean(content: files.Content) -> Iterator[None]:
+def left_clean(content: files.Content) -> Iterator[None]:
     """When the transaction inside fails, its file goes too, unless another export has the same."""
     try:
         yield
@@ -185,29 +186,11 @@ def _discard_file(path: str, sha256: str) -> None:
     files.discard(path=path, sha256=sha256, is_needed=ExportFile.objects.filter(path=path).exists)
 
 
-# -- Other formats ---------------------------------------------------------------------------------------------------
-
-#: Conversions that run at once in this process: each may take a while and a worker's thread.
-_MOST_CONVERSIONS = 4
-#: Seconds that a request waits for its turn.
-_TURN_S = 20.0
-_turns = threading.BoundedSemaphore(_MOST_CONVERSIONS)
-_making: dict[tuple[UUID, str], threading.Lock] = {}
-_making_lock = threading.Lock()
+# -- Reading ---------------------------------------------------------------------------------------------------------
 
 
-class Busy(Exception):
-    """So many files are being made that this one has to wait."""
-
-
-def file_of(export: Export, wanted: Format) -> ExportFile:
-    """The export's file in the format: made from the stored CSV when it is asked for the first time, then kept.
-
-    Raises CannotHold, files.Corrupt when the CSV isn't what was written, Busy, OSError of a full disk.
-    """
-    if reason := unavailable(export, wanted.key):
-        raise CannotHold(reason)
-    return _stored(export, wanted) or _made(export, wanted)
+class Gone(Exception):
+    """The export was deleted, or has expired, meanwhile."""
 
 
 def unavailable(export: Export, key: str) -> str:
@@ -216,69 +199,11 @@ def unavailable(export: Export, key: str) -> str:
     return size or str(export.unavailable.get(key, ""))
 
 
-def _stored(export: Export, wanted: Format) -> ExportFile | None:
-    found: ExportFile | None = ExportFile.objects.defer(None).filter(export=export, format=wanted.key).first()
-    return found
-
-
-def _made(export: Export, wanted: Format) -> ExportFile:
-    """One request makes the file; others for the same wait for it."""
-    key = export.pk, wanted.key
-    with _making_lock:
-        making = _making.setdefault(key, threading.Lock())
-    with making:
-        try:
-            return _stored(export, wanted) or _make_in_turn(export, wanted)
-        finally:
-            with _making_lock:
-                _making.pop(key, None)
-
-
-def _make_in_turn(export: Export, wanted: Format) -> ExportFile:
-    if not _turns.acquire(timeout=_TURN_S):
-        raise Busy("Several files are being made at the moment; try again in a minute.")
-    try:
-        return _make(export, wanted)
-    except CannotHold as error:
-        Export.objects.filter(pk=export.pk).update(unavailable={**export.unavailable, wanted.key: str(error)})
-        raise
-    finally:
-        _turns.release()
-
-
-def _make(export: Export, wanted: Format) -> ExportFile:
-    table = table_of(export)
-    with files.Scratch() as scratch:
-        if wanted.parts is not None:
-            content = scratch.write(wanted.parts(table))
-        else:
-            assert wanted.write is not None  # noqa: S101  a format has one of the two
-            wanted.write(table, scratch.path)
-            content = scratch.read()
-        files.upload(content)
-        try:
-            with _left_clean(content):
-                return _save_format(export, wanted, content)
-        except IntegrityError:
-            # Another process made it meanwhile.
-            other: ExportFile = ExportFile.objects.defer(None).get(export=export, format=wanted.key)
-            return other
-
-
-@threads.write_turn()
-@transaction.atomic
-def _save_format(export: Export, wanted: Format, content: files.Content) -> ExportFile:
-    stored = _keep(export, wanted.key, content)
-    audit.record(
-        actor=None, action="export.convert", object_type="export", object_id=export.pk,
-        detail={"format": wanted.key, "bytes": content.n_bytes, "sha256": content.sha256},
-    )  # fmt: skip
-    return stored
-
-
 def table_of(export: Export) -> Table:
-    """The export's typed rows, read anew from its verified CSV as often as they are asked for."""
-    csv = ExportFile.objects.defer(None).get(export=export, format=kinds.CSV.key)
+    """The export's typed rows, read anew from its verified CSV as often as they are asked for. Raises Gone."""
+    csv = ExportFile.objects.defer(None).filter(export=export, format=kinds.CSV.key).first()
+    if csv is None:
+        raise Gone("The export was deleted meanwhile.")
     return Table(
         columns=[Column(name=each["name"], type=each["type"]) for each in export.columns],
         open_csv=lambda: BufferedReader(files.Verified(csv), files.CHUNK),
@@ -294,12 +219,15 @@ def set_comparison(*, export: Export, comparison: Comparison) -> None:
 
 def downloads(export: Export) -> dict[str, str]:
     """Format -> path of the file, for the formats that can hold the rows."""
-    address = reverse("export", args=[export.pk])
-    return {
-        key: address if key == kinds.CSV.key else f"{address}?format={key}"
-        for key in kinds.KEYS
-        if not unavailable(export, key)
-    }
+    return {key: address_of(export.pk, key) for key in kinds.KEYS if not unavailable(export, key)}
+
+
+def address_of(export_id: UUID, key: str) -> str:
+    """Path of the export's file in the format, whose key may be that of a stored file."""
+    address = reverse("export", args=[export_id])
+    if key == kinds.CSV.key:
+        return address
+    return f"{address}?{'format=csv&bom=1' if key == kinds.CSV_FOR_EXCEL.key else f'format={key}'}"
 
 
 # -- Deleting --------------------------------------------------------------------------------------------------------
@@ -317,25 +245,37 @@ def delete(
     Raises Held. Does nothing when it is deleted already.
     """
     with threads.write_turn(), transaction.atomic():
-        row = (
-            Export.objects.select_for_update(of=("self",), no_key=True)
-            .select_related("run__conversation")
-            .get(pk=export.pk)
-        )
+        # The conversation too: a hold waits, and so does the deletion for it.
+        locked = Export.objects.select_for_update(of=("self", "run__conversation"), no_key=True)
+        row = locked.select_related("run__conversation").get(pk=export.pk)
         if row.is_held:
             raise Held("A legal hold lies on this conversation: its exports can't be deleted.")
-        if row.deleted_at is None:
-            _delete(row, actor=actor, origin=origin, action=action, detail=detail)
+        if row.deleted_at is not None:
+            return
+        gone = _delete(row, actor=actor, origin=origin, action=action, detail=detail)
+    for path, sha256 in gone:
+        _discard_orphan(path, sha256)
 
 
-def _delete(row: Export, *, actor: Any, origin: audit.Origin | None, action: str, detail: dict[str, Any]) -> None:
+def _discard_orphan(path: str, sha256: str) -> None:
+    """After the rows, so that none names a file that isn't there. What can't be deleted now goes by `expire`."""
+    try:
+        with threads.write_turn(), transaction.atomic():
+            _discard_file(path, sha256)
+    except OSError:
+        logger.exception("The file %s could not be deleted; expire_exports tries again", path)
+
+
+def _delete(
+    row: Export, *, actor: Any, origin: audit.Origin | None, action: str, detail: dict[str, Any]
+) -> list[tuple[str, str]]:
+    """Path and digest of the files that no row of this export names any more."""
     Export.objects.filter(pk=row.pk).update(deleted_at=timezone.now())
     gone = list(row.files.order_by("sha256").values_list("path", "sha256"))
     row.files.all().delete()
-    for path, sha256 in gone:
-        _discard_file(path, sha256)
     what = {"files": [sha256 for _, sha256 in gone], **detail}
     audit.record(actor=actor, action=action, object_type="export", object_id=row.pk, origin=origin, detail=what)
+    return gone
 
 
 def discard_unannounced(run: Run) -> int:
@@ -347,7 +287,7 @@ def discard_unannounced(run: Run) -> int:
     ids = {data["export_id"] for data in told}
     stored = list(Export.objects.filter(run=run))
     for export in stored:
-        if str(export.pk) not in ids and export.deleted_at is None:
+        if str(export.pk) not in ids and export.deleted_at is None and export.again_of_id is None:
             with suppress(Held):
                 delete(export=export, actor=None, origin=None, why="its run was begun anew", run=str(run.pk))
     return max((export.position + 1 for export in stored), default=0)
@@ -370,15 +310,20 @@ _ORPHAN_S = 24 * 3600.0
 def expire(*, now: datetime | None = None, dry_run: bool = False) -> Expired:
     """Deletes the files of expired exports, and files that no export needs; the rows and the ledger stay."""
     due = Export.objects.filter(deleted_at=None, expires_at__lte=now or timezone.now())
-    held = due.filter(run__conversation__held_at__isnull=False)
-    going = due.filter(run__conversation__held_at=None)
+    n_held = due.filter(run__conversation__held_at__isnull=False).count()
     n_exports = n_bytes = 0
-    for export in going.prefetch_related("files").iterator(chunk_size=500):
+    # Not an iterator: SQLite lets nobody write who still reads, when others have written meanwhile.
+    for export_id in list(due.filter(run__conversation__held_at=None).order_by("pk").values_list("pk", flat=True)):
+        export = Export.objects.prefetch_related("files").get(pk=export_id)
+        try:
+            if not dry_run:
+                delete(export=export, actor=None, origin=None, action="export.expire")
+        except Held:
+            n_held += 1
+            continue
         n_exports += 1
         n_bytes += sum(file.n_bytes for file in export.files.all())
-        if not dry_run:
-            delete(export=export, actor=None, origin=None, action="export.expire")
-    return Expired(n_exports=n_exports, n_bytes=n_bytes, n_held=held.count(), n_orphans=_orphans(dry_run=dry_run))
+    return Expired(n_exports=n_exports, n_bytes=n_bytes, n_held=n_held, n_orphans=_orphans(dry_run=dry_run))
 
 
 def _orphans(*, dry_run: bool) -> int:
@@ -389,6 +334,5 @@ def _orphans(*, dry_run: bool) -> int:
             continue
         n_orphans += 1
         if not dry_run:
-            with threads.write_turn(), transaction.atomic():
-                _discard_file(path, path.rpartition("/")[2])
+            _discard_orphan(path, path.rpartition("/")[2])
     return n_orphans

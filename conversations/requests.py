@@ -7,6 +7,7 @@ import json
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
+from http import HTTPStatus
 from math import isfinite
 from typing import Any, NoReturn
 from urllib.parse import unquote_to_bytes
@@ -52,7 +53,9 @@ def refusal(request: HttpRequest, status: int, code: str, message: str, *, field
     """The page `<status>.html`, or a plain one, for a browser; else the error object."""
     if wants_page(request):
         context = {"message": message, "status": status}
-        return render(request, [f"{status}.html", "refused.html"], context, status=status)
+        # 500.html is for faults that nobody foresaw.
+        named = [] if status == HTTPStatus.INTERNAL_SERVER_ERROR else [f"{status}.html"]
+        return render(request, [*named, "refused.html"], context, status=status)
     return JsonResponse(error_body(code, message, field=field), status=status)
 
 

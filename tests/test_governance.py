@@ -205,7 +205,7 @@ def test_rows_without_a_key_are_compared_whole(tmp_path: Path) -> None:
     ("way", "first"),
     [
         ("tsv", "n\ttext\n0\t\n1\t'=text 1\n"),
-        ("csv", "n,text\n0,\n1,'=text 1\n"),
+        ("csv", "n,text\r\n0,\r\n1,'=text 1\r\n"),
         ("markdown", "| n | text |\n| --- | --- |\n"),
     ],
 )

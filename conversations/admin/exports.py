@@ -7,7 +7,6 @@ from uuid import UUID
 from django.contrib import admin
 from django.db.models import Q
 from django.http import HttpRequest
-from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
@@ -28,14 +27,14 @@ from conversations.admin.cells import (
 )
 from conversations.admin.filters import ByDay, ByExportTool, ByOwner, BySource
 from conversations.admin.review import ReviewAdmin, Section, chat_page, trail_of
+from conversations.exports import address_of
 from conversations.models import AuditEntry, Export, ExportFile
 
 
 def _download(file: ExportFile) -> SafeString | str:
     if file.export.is_gone():
         return "gone"
-    address = reverse("export", args=[file.export_id])
-    return format_html('<a href="{}?format={}">Download</a>', address, file.format)
+    return format_html('<a href="{}">Download</a>', address_of(file.export_id, file.format))
 
 
 FILES = Section(

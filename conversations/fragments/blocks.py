@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any, ClassVar
 
-from django.urls import reverse
 from django.utils.dateparse import parse_date, parse_datetime
 from markdown_it.token import Token
 
 from conversations import copying
-from conversations.exports import unavailable
+from conversations.exports import address_of, unavailable
 from conversations.formats import kinds
 from conversations.formats.kinds import Format
 from conversations.fragments import markdown
@@ -211,8 +210,7 @@ def choices(export: Export) -> list[Choice]:
 def _choice(export: Export, kind: Format, note: str) -> Choice:
     if reason := unavailable(export, kind.key):
         return Choice(label=kind.label, address="", note=reason)
-    query = "format=csv&bom=1" if kind is kinds.CSV_FOR_EXCEL else f"format={kind.key}"
-    return Choice(label=kind.label, address=f"{reverse('export', args=[export.pk])}?{query}", note=note)
+    return Choice(label=kind.label, address=address_of(export.pk, kind.key), note=note)
 
 
 def _shown_columns(export: Export) -> list[int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any
 
 # Installs daphne's reactor: for `serve` alone.
@@ -18,6 +19,18 @@ class PatientServer(Server):  # type: ignore[misc]  # daphne ships no types
     def __init__(self, *, stall_s: float, **options: Any) -> None:
         super().__init__(**options)
         self._stall_s = stall_s
+
+    def application_checker(self) -> None:
+        """Cuts the connections whose answer broke off when it had begun.
+
+        daphne would begin another answer there, which fails, and never look after any connection again.
+        """
+        for protocol, details in list(self.connections.items()):
+            if _has_broken_off(details.get("application_instance")) and getattr(protocol, "_response_started", False):
+                details.setdefault("disconnected", time.time())
+                if protocol.channel is not None:
+                    protocol.channel.forceAbortClient()
+        super().application_checker()
 
     async def handle_reply(self, protocol: Any, message: Any) -> None:
         # The last piece is not waited for: nothing comes after it.
@@ -44,6 +57,12 @@ class PatientServer(Server):  # type: ignore[misc]  # daphne ships no types
             # The application is told, as if the client had gone.
             if protocol.channel is not None:
                 protocol.channel.forceAbortClient()
+
+
+def _has_broken_off(application: asyncio.Future[Any] | None) -> bool:
+    if application is None or not application.done() or application.cancelled():
+        return False
+    return application.exception() is not None
 
 
 class _Gate:

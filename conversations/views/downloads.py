@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 from uuid import UUID
@@ -12,7 +13,7 @@ from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, Js
 from django.shortcuts import render
 from django.views.decorators.http import require_POST, require_safe
 
-from conversations import audit, copying, downloads, exports, files, links
+from conversations import audit, conversions, copying, downloads, exports, files, links
 from conversations.audit import Outcome, origin_of
 from conversations.formats import kinds
 from conversations.formats.errors import CannotHold
@@ -63,13 +64,28 @@ def _file(request: HttpRequest, export: Export, action: str) -> HttpResponseBase
             format=kind.key, rows=export.n_rows, bytes=stored.n_bytes, sha256=stored.sha256, **detail,
         )  # fmt: skip
 
-    try:
-        response = downloads.answer(request, export=export, stored=stored, kind=kind, actor=request.user, began=began)
-    except files.Corrupt as error:
-        raise _corrupt(error) from error
+    response = _answer(request, export, stored=stored, kind=kind, actor=request.user, began=began)
     if not response.streaming:
+        # Nothing of it is sent: no download.
+        action = "export.check"
         began(status=response.status_code)
     return response
+
+
+def _answer(
+    request: HttpRequest,
+    export: Export,
+    *,
+    stored: ExportFile,
+    kind: Format,
+    actor: Any,
+    began: Callable[..., AuditEntry],
+) -> HttpResponseBase:
+    """Raises _Refused when the file is not what was written."""
+    try:
+        return downloads.answer(request, export=export, stored=stored, kind=kind, actor=actor, began=began)
+    except files.Corrupt as error:
+        raise _corrupt(error) from error
 
 
 def _kind(request: HttpRequest) -> Format:
@@ -89,10 +105,12 @@ def _kind(request: HttpRequest) -> Format:
 def _stored(export: Export, kind: Format) -> ExportFile:
     """Raises _Refused when the file can't be made."""
     try:
-        return exports.file_of(export, kind)
+        return conversions.file_of(export, kind)
     except CannotHold as error:
         raise _Refused(422, "cannot_hold", str(error), field="format") from error
-    except exports.Busy as error:
+    except exports.Gone as error:
+        raise _Refused(410, "gone", f"{error} Ask again for a new one.") from error
+    except conversions.Busy as error:
         raise _Refused(503, "busy", str(error)) from error
     except files.Corrupt as error:
         raise _corrupt(error) from error
@@ -214,20 +232,20 @@ def export_open(request: HttpRequest, token: str, filename: str) -> HttpResponse
 def _opened(request: HttpRequest, link: ExportLink) -> HttpResponseBase:
     export, kind = link.export, kinds.BY_KEY[link.format]
 
-    def began(**detail: Any) -> AuditEntry:
+    def record(outcome: str, **detail: Any) -> AuditEntry:
         return audit.record(
-            actor=link.made_by, action="export.download", object_type="export", object_id=export.pk,
-            origin=origin_of(request),
-            detail={"format": kind.key, "rows": export.n_rows, "link": str(link.pk), **detail},
+            actor=link.made_by, action="export.download", object_type="export", object_id=export.pk, outcome=outcome,
+            origin=origin_of(request), detail={"format": kind.key, "link": str(link.pk), **detail},
         )  # fmt: skip
 
     try:
         _require(export)
         stored = _stored(export, kind)
-        response = downloads.answer(request, export=export, stored=stored, kind=kind, actor=link.made_by, began=began)
-    except files.Corrupt as error:
-        return _refusal(request, _corrupt(error))
+        sent = {"rows": export.n_rows, "bytes": stored.n_bytes, "sha256": stored.sha256}
+        began = partial(record, Outcome.OK, **sent)
+        response = _answer(request, export, stored=stored, kind=kind, actor=link.made_by, began=began)
     except _Refused as refused:
+        record(Outcome.FAILED, why=refused.why)
         return _refusal(request, refused)
     # Office shows what it opened, and saves it elsewhere.
     response["Content-Disposition"] = f'inline; filename="{export.filename(kind.extension)}"'

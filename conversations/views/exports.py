@@ -18,7 +18,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST, require_safe
 
 from conversations import again as repeating
-from conversations import audit, exports, files, fragments
+from conversations import audit, conversions, exports, files, fragments
 from conversations.audit import origin_of
 from conversations.models import AuditEntry, Export
 from conversations.pipeline.tools import ToolError
@@ -125,7 +125,7 @@ def details(request: HttpRequest, export_id: UUID) -> HttpResponse:
         "row": _rows([export])[0],
         "files": export.files.order_by("created_at"),
         "chips": fragments.chips({"understood": export.query}),
-        "comparison": export.comparison,
+        "comparison": _drawn(export.comparison),
         "earlier": export.again_of,
         "entries": entries,
         "reason_against": repeating.reason_against(export),
@@ -134,17 +134,33 @@ def details(request: HttpRequest, export_id: UUID) -> HttpResponse:
     return render(request, "exports/details.html", context)
 
 
+def _drawn(comparison: dict[str, Any] | None) -> dict[str, Any] | None:
+    """The comparison with its rows as lists: a template would take a column named `items` for the method."""
+    if comparison is None:
+        return None
+    return {
+        **comparison,
+        "added": _sample(comparison["added"]),
+        "removed": _sample(comparison["removed"]),
+        "changed": [
+            {"key": list(row["key"].values()), "cells": [(column, *pair) for column, pair in row["cells"].items()]}
+            for row in comparison["changed"]
+        ],
+    }
+
+
+def _sample(rows: Sequence[dict[str, str]]) -> dict[str, Any]:
+    return {"columns": list(rows[0]) if rows else [], "rows": [list(row.values()) for row in rows]}
+
+
 @require_POST
 def delete(request: HttpRequest, export_id: UUID) -> HttpResponseBase:
     export = _own(request, export_id, "export.delete")
     try:
         exports.delete(export=export, actor=request.user, origin=origin_of(request))
     except exports.Held as error:
+        _refused(request, "export.delete", export_id, audit.Outcome.DENIED, "held")
         return refusal(request, 409, "conflict", str(error))
-    except OSError:
-        logger.exception("The files of export %s could not be deleted", export.pk)
-        said = "The file could not be deleted: the storage is out of reach. It is still there; try again later."
-        return refusal(request, 507, "storage_failed", said)
     messages.info(request, f"{export.filename()} is deleted. The record of who downloaded it stays.")
     return redirect("exports")
 
@@ -155,14 +171,26 @@ def again(request: HttpRequest, export_id: UUID) -> HttpResponseBase:
     export = _own(request, export_id, "export.again")
     try:
         new = repeating.run_again(export=export, user=signed_in(request), origin=origin_of(request))
-    except repeating.NotRepeatable as error:
-        return refusal(request, 409, "conflict", str(error))
-    except ToolError as error:
-        return refusal(request, 409, error.code, str(error))
-    except OSError:
-        logger.exception("Export %s could not be run again", export.pk)
-        return refusal(request, 507, "storage_failed", str(files.NotStored()))
+    except (repeating.NotRepeatable, ToolError, conversions.Busy, OSError) as error:
+        logger.info("Export %s could not be run again", export.pk, exc_info=error)
+        _refused(request, "export.again", export_id, audit.Outcome.FAILED, type(error).__name__)
+        return _not_again(request, error)
     return redirect("export-details", new.pk)
+
+
+def _not_again(request: HttpRequest, error: Exception) -> HttpResponseBase:
+    if isinstance(error, conversions.Busy):
+        return refusal(request, 503, "busy", str(error))
+    if isinstance(error, OSError):
+        return refusal(request, 507, "storage_failed", str(files.NotStored()))
+    return refusal(request, 409, getattr(error, "code", "conflict"), str(error))
+
+
+def _refused(request: HttpRequest, action: str, export_id: UUID, outcome: str, why: str = "") -> None:
+    audit.record(
+        actor=request.user, action=action, object_type="export", object_id=export_id, outcome=outcome,
+        origin=origin_of(request), detail={"why": why} if why else {},
+    )  # fmt: skip
 
 
 def _own(request: HttpRequest, export_id: UUID, action: str) -> Export:
@@ -170,9 +198,6 @@ def _own(request: HttpRequest, export_id: UUID, action: str) -> Export:
     export: Export | None = own.filter(pk=export_id).first()
     if export is None:
         exists = Export.objects.filter(pk=export_id).exists()
-        audit.record(
-            actor=request.user, action=action, object_type="export", object_id=export_id, origin=origin_of(request),
-            outcome=audit.Outcome.DENIED if exists else audit.Outcome.NOT_FOUND,
-        )  # fmt: skip
+        _refused(request, action, export_id, audit.Outcome.DENIED if exists else audit.Outcome.NOT_FOUND)
         raise Http404(NO_EXPORT)
     return export
