@@ -1,7 +1,7 @@
 """One measured piece of work in a fresh process: `python -m bench.exports.cases NAME FOLDER` prints JSON.
 
-In the product's environment, whose database holds the assets. Seconds are of the work alone; `extra_mib` is how much the
-process grew at its largest over what it was with Django set up and its database opened.
+In the product's environment, whose database holds the assets. Seconds are of the work alone; `extra_mib` is how much
+the process grew at its largest over what it was with Django set up and its database opened.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ def xlsxwriter_workbook(folder: Path) -> int:
     sheet = book.add_worksheet()
     sheet.write_row(0, 0, table.keys)
     n_rows = 0
-    for n_rows, row in enumerate(islice(table.rows(), SLOW_ROWS), 1):  # noqa: B007  counted
+    for n_rows, row in enumerate(islice(table.rows(), SLOW_ROWS), 1):
         sheet.write_row(n_rows, 0, row)
     book.close()
     return n_rows
