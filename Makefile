@@ -9,7 +9,7 @@ PYTEST := $(BOOTSTRAP) --dev -- -m pytest
 # More than there may be cores: tests wait for servers and browsers.
 TOGETHER := --numprocesses=4 --dist=loadfile --no-loadscope-reorder
 
-.PHONY: help run test test-long lint bench manage lock
+.PHONY: help run test test-long lint bench bench-exports manage lock
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' Makefile
@@ -32,6 +32,9 @@ lint: ## Run all checks that need no test
 
 bench: ## Measure it beside the baseline (about 8 minutes); ARGS="--full" takes its time
 	@exec $(BOOTSTRAP) --dev -- -m bench $(value ARGS)
+
+bench-exports: ## Measure exports and downloads (about 10 minutes); ARGS="--parts downloads" a part
+	@exec $(BOOTSTRAP) --dev -- -m bench.exports $(value ARGS)
 
 manage: ## Run a management command: make manage ARGS="create_token alice"
 	@exec $(BOOTSTRAP) -- manage.py $(value ARGS)

@@ -41,7 +41,7 @@ def main() -> int:
             file=sys.stderr,
         )
         return 2
-    _stay_off_the_servers_core()
+    servers.leave_core_0()
     # So that what was started is stopped too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     folder = Path(tempfile.mkdtemp(prefix="opschat-bench-"))
@@ -71,12 +71,6 @@ def _has_fastapi(python: str) -> bool:
     if python == sys.executable:
         return importlib.util.find_spec("fastapi") is not None
     return subprocess.run([python, "-c", "import fastapi, uvicorn"], check=False).returncode == 0
-
-
-def _stay_off_the_servers_core() -> None:
-    cores = sorted(os.sched_getaffinity(0))
-    if len(cores) > 1:
-        os.sched_setaffinity(0, set(cores[1:]))
 
 
 class Bench:

@@ -45,6 +45,13 @@ def on_core(core: int, command: Sequence[str]) -> list[str]:
     return ["taskset", "-c", str(core), *command] if is_possible else list(command)
 
 
+def leave_core_0() -> None:
+    """This process and what it starts, unless bound otherwise, run on the other cores, where there are any."""
+    cores = sorted(os.sched_getaffinity(0))
+    if len(cores) > 1:
+        os.sched_setaffinity(0, set(cores[1:]))
+
+
 @dataclass(kw_only=True)
 class Data:
     """Prepared data, of which each start gets a copy: the demo's assets, and people with all they need to ask.

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+from argparse import Namespace
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from bench import judging
+from bench.exports import parts
+from bench.exports.parts import Goal
 from bench.load import Case, Row, drive
 from bench.servers import Data, Target, embedded
 from bench.wire import Record
@@ -100,6 +104,25 @@ def test_delivery_counts_from_when_a_piece_was_recorded(target: Target) -> None:
     row = asked(target, Case(kind="sse", clients=1, answers=1, pieces=20, pace_ms=5))
     assert row.delivery_p50 is not None
     assert row.delivery_p50 > 0
+
+
+@pytest.mark.one_database
+def test_the_parts_of_bench_exports_give_a_number_for_every_goal(tmp_path: Path) -> None:
+    options = Namespace(rows=300, mb=1, entries=50, times=8, rounds=1)
+    found = {name: list(part(tmp_path / name, options)) for name, part in parts.PARTS.items() if name != "postgres"}
+    assert {name: len(goals) for name, goals in found.items()} == {"sqlite": 6, "downloads": 10, "ledger": 1}
+    assert all(goal.found >= 0 and goal.line for goals in found.values() for goal in goals)
+
+
+@pytest.mark.parametrize(
+    ("goal", "is_met"),
+    [
+        (Goal(what="a", found=0.6, wanted=0.65), False), (Goal(what="a", found=0.65, wanted=0.65), True),
+        (Goal(what="a", found=80.1, wanted=80, is_most=True), False), (Goal(what="a", found=1), True),
+    ],
+)  # fmt: skip
+def test_a_missed_goal_is_called_missed(goal: Goal, is_met: bool) -> None:
+    assert (goal.is_met, "MISSED" in goal.line) == (is_met, not is_met)
 
 
 def asked(target: Target, case: Case) -> Row:

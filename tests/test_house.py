@@ -89,6 +89,7 @@ def test_make_without_a_goal_lists_every_goal_that_people_use() -> None:
         "test-long",
         "lint",
         "bench",
+        "bench-exports",
         "manage",
         "lock",
     ]

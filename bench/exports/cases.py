@@ -1,7 +1,7 @@
 """One measured piece of work in a fresh process: `python -m bench.exports.cases NAME FOLDER` prints JSON.
 
-In the product's environment, whose database holds the assets. Seconds are of the work alone; `extra_mib` is how much the
-process grew at its largest over what it was with Django set up and its database opened.
+In the product's environment, whose database holds the assets. Seconds are of the work alone; `extra_mib` is how much
+the process grew at its largest over what it was with Django set up and its database opened.
 """
 
 from __future__ import annotations

@@ -73,7 +73,8 @@ def _records(table: Table) -> Iterator[dict[str, Any]]:
     n_rows = 0
     for columns in table.columns_of_rows():
         cells = [_cells(values, key, n_rows) for key, values in zip(table.keys, columns, strict=True)]
-        for n_rows, row in enumerate(zip(*cells, strict=True), n_rows + 1):
+        for row in zip(*cells, strict=True):
+            n_rows += 1
             yield dict(zip(table.keys, row, strict=True))
     if not n_rows:
         # The writer takes the header from the first record; this one has no cells.
