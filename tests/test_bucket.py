@@ -332,6 +332,7 @@ def test_by_default_exports_are_on_the_disk() -> None:
     assert not isinstance(storages["exports"], BucketStorage)
 
 
+@pytest.mark.one_database
 async def test_a_backup_copies_what_the_bucket_holds(
     alice: User, running: EmbeddedRunner, bucket: Any, tmp_path: Path
 ) -> None:
