@@ -262,11 +262,8 @@ def _exports() -> dict[str, Any]:
         return {"BACKEND": "django.core.files.storage.FileSystemStorage", "OPTIONS": options}
     where = {"endpoint_url": OPSCHAT_S3_ENDPOINT or None, "region_name": OPSCHAT_S3_REGION or None}
     # Nobody but opschat reads them: no ACL of their own, no addresses.
-    options = {"default_acl": None, "querystring_auth": False, "file_overwrite": True}
-    return {
-        "BACKEND": "conversations.bucket.BucketStorage",
-        "OPTIONS": {"bucket_name": OPSCHAT_EXPORT_BUCKET, **where, **options},
-    }
+    options = {"bucket_name": OPSCHAT_EXPORT_BUCKET, "default_acl": None, "querystring_auth": False}
+    return {"BACKEND": "conversations.bucket.BucketStorage", "OPTIONS": {"file_overwrite": True, **where, **options}}
 
 
 STORAGES = {

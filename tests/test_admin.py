@@ -107,7 +107,7 @@ def test_pages_lead_from_one_to_the_other(history: dict[str, Any], erin: User, c
         "stagerun": {page(run), page(conversation)},
         "runevent": {page(run)},
         "export": {
-            page(run), page(conversation), reverse("export", args=[export.pk]) + "?format=csv",
+            page(run), page(conversation), reverse("export", args=[export.pk]),
             f"{trail}?object_type=export&object_id={export.pk}",
         },
         "auditentry": {page(run)},

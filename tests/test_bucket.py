@@ -131,10 +131,11 @@ async def entries(action: str) -> list[AuditEntry]:
 async def test_an_export_is_stored_in_the_bucket_and_nowhere_else(
     alice: User, running: EmbeddedRunner, bucket: Any
 ) -> None:
-    export = await exported(alice)
+    # Rows that no other test has: those store theirs on this disk.
+    export = await exported(alice, 19)
     answer = await got(export, alice)
     sha256 = hashlib.sha256(answer.body).hexdigest()
-    assert (answer.status, answer.body.count(b"\r\n")) == (200, 13)
+    assert (answer.status, answer.body.count(b"\r\n")) == (200, 20)
     assert await names(bucket) == [f"{sha256[:2]}/{sha256}"]
     assert not (settings.DATA_DIR / "exports" / sha256[:2] / sha256).exists()
     assert list(settings.OPSCHAT_SCRATCH_DIR.iterdir()) == []
@@ -288,8 +289,6 @@ async def test_what_a_bucket_holds_waits_for_it_while_it_is_away(
     export = await exported(alice)
     configure(OPSCHAT_EXPORT_BUCKET="exports", OPSCHAT_S3_ENDPOINT=f"http://127.0.0.1:{free_port()}")
     assert (await got(export, alice)).error["code"] == "corrupt_export"
-    with pytest.raises(OSError, match="EndpointConnectionError"):
-        await threads.reading(lambda: exports.delete(export=export, actor=alice, origin=None))
     with pytest.raises(CommandError, match="can't be used"):
         await threads.reading(lambda: call_command("expire_exports"))
     configure(OPSCHAT_EXPORT_BUCKET="exports", OPSCHAT_S3_ENDPOINT=provider)

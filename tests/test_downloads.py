@@ -8,7 +8,9 @@ import hashlib
 import io
 import json
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +18,9 @@ import pytest
 from django.conf import settings
 from django.contrib.auth.models import User
 
-from conversations import downloads, exports, files, threads
+from conversations import conversions, downloads, exports, files, threads
 from conversations.formats import kinds
+from conversations.formats.table import Table
 from conversations.models import AuditEntry, Export, ExportFile
 from conversations.pipeline.tools import Cell, Column, TableResult
 from conversations.runner import EmbeddedRunner
@@ -167,77 +170,10 @@ async def test_more_rows_than_a_sheet_has_are_no_workbook() -> None:
     assert not kinds.cannot_hold("parquet", n_rows=10**9, n_columns=2)
 
 
-# -- Ranges and unchanged files --------------------------------------------------------------------------------------
-
-
 @pytest.fixture
 async def long_export(alice: User, running: EmbeddedRunner) -> Export:
     """A file of several chunks."""
     return await exported(alice, 60_000)
-
-
-@pytest.mark.parametrize(
-    ("asked", "start", "end"),
-    [
-        ("bytes=0-0", 0, 1), ("bytes=0-9", 0, 10), ("bytes=10-", 10, None), ("bytes=-7", -7, None),
-        ("bytes=262140-262150", 262_140, 262_151), ("bytes=262144-524287", 262_144, 524_288),
-        ("bytes=100-99999999999", 100, None), ("bytes=-99999999999", 0, None), ("bytes = 5 - 6", 5, 7),
-    ],
-)  # fmt: skip
-async def test_a_part_of_a_file_is_what_the_file_has_there(
-    alice: User, long_export: Export, asked: str, start: int, end: int | None
-) -> None:
-    whole = (await got(long_export, alice)).body
-    assert len(whole) > 2 * files.CHUNK
-    answer = await got(long_export, alice, range=asked)
-    assert answer.body == whole[start:end]
-    if len(answer.body) < len(whole):
-        first = whole.index(answer.body) if start >= 0 else len(whole) + start
-        assert answer.status == 206
-        assert answer.headers["content-range"].endswith(f"/{len(whole)}")
-        assert answer.headers["content-range"].startswith(f"bytes {start if start >= 0 else first}-")
-
-
-@pytest.mark.parametrize("asked", ["bytes=5-4", "bytes=0-1,4-5", "lines=1-2", "bytes=", "bytes=-", "bytes=a-b"])
-async def test_what_is_no_single_range_is_answered_with_the_whole_file(
-    alice: User, running: EmbeddedRunner, asked: str
-) -> None:
-    export = await exported(alice)
-    assert (await got(export, alice, range=asked)).status == 200
-
-
-async def test_a_range_behind_the_end_is_416(alice: User, running: EmbeddedRunner) -> None:
-    export = await exported(alice)
-    size = len((await got(export, alice)).body)
-    for asked in (f"bytes={size}-", "bytes=-0"):
-        answer = await got(export, alice, range=asked)
-        assert (answer.status, answer.headers["content-range"], answer.body) == (416, f"bytes */{size}", b"")
-
-
-async def test_a_range_of_another_file_is_the_whole_file(alice: User, running: EmbeddedRunner) -> None:
-    export = await exported(alice)
-    tag = (await got(export, alice)).headers["etag"]
-    assert (await got(export, alice, range="bytes=0-1", if_range=tag)).status == 206
-    assert (await got(export, alice, range="bytes=0-1", if_range='"older"')).status == 200
-
-
-async def test_an_unchanged_file_is_not_sent_again(alice: User, running: EmbeddedRunner) -> None:
-    export = await exported(alice)
-    tag = (await got(export, alice)).headers["etag"]
-    for known in (tag, f'"other", W/{tag}', "*"):
-        answer = await got(export, alice, if_none_match=known)
-        assert (answer.status, answer.body, answer.headers["etag"]) == (304, b"", tag)
-    assert (await got(export, alice, if_none_match='"other"')).status == 200
-    # Looks, which are no downloads, are in the ledger too.
-    assert len(await entries("export.check")) == 3
-
-
-async def test_head_tells_of_the_file_and_sends_nothing(alice: User, running: EmbeddedRunner) -> None:
-    export = await exported(alice)
-    whole = await got(export, alice)
-    answer = await got(export, alice, method="HEAD")
-    assert (answer.status, answer.body, answer.headers["content-length"]) == (200, b"", str(len(whole.body)))
-    assert (len(await entries("export.download")), len(await entries("export.check"))) == (1, 1)
 
 
 # -- The ledger ------------------------------------------------------------------------------------------------------
@@ -292,8 +228,6 @@ async def test_a_file_that_was_changed_at_its_beginning_is_not_sent(alice: User,
     assert (await got(long_export, alice, range="bytes=262144-262150")).status == 206
 
 
-# Django leaves the body of the request to the garbage collector when an answer breaks off.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 async def test_no_byte_of_a_changed_chunk_leaves(alice: User, long_export: Export) -> None:
     whole = (await file_of(long_export)).read_bytes()
     changed(await file_of(long_export), 2 * files.CHUNK + 5)
@@ -390,3 +324,33 @@ def test_the_digests_are_those_of_the_chunks_whatever_the_parts() -> None:
 
 def test_an_etag_is_the_content() -> None:
     assert downloads.etag(ExportFile(sha256="ab")) == '"ab"'
+
+
+async def test_an_export_deleted_while_a_format_is_made_gets_none(
+    alice: User, running: EmbeddedRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    export = await exported(alice)
+    xml = kinds.BY_KEY["xml"]
+    assert xml.parts is not None
+    written = xml.parts
+
+    def deleted_meanwhile(table: Table) -> Iterator[bytes]:
+        yield from written(table)
+        exports.delete(export=export, actor=alice, origin=None)
+
+    monkeypatch.setitem(kinds.BY_KEY, "xml", replace(xml, parts=deleted_meanwhile))
+    answer = await got(export, alice, "?format=xml")
+    assert (answer.status, answer.error["code"]) == (410, "gone")
+    assert await threads.reading(lambda: ExportFile.objects.filter(export=export).count()) == 0
+
+
+async def test_who_asks_for_too_much_at_once_is_told_to_wait(alice: User, running: EmbeddedRunner) -> None:
+    export = await exported(alice)
+    with ExitStack() as places:
+        for _ in range(6):
+            places.enter_context(conversions.place())
+        answer = await got(export, alice, "?format=xml")
+        assert (answer.status, answer.error["code"], "retry-after" in answer.headers) == (503, "busy", True)
+        # What is there is sent all the same.
+        assert (await got(export, alice)).status == 200
+    assert (await got(export, alice, "?format=xml")).status == 200

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import os
 import time
@@ -164,8 +165,8 @@ async def test_typed_rows_have_no_query_to_run(alice: User, bob: User, running: 
     export = await threads.reading(Export.objects.get)
     assert (await browse(alice, "POST", f"/exports/{export.pk}/again/")).status_code == 409
     assert (await browse(bob, "POST", f"/exports/{export.pk}/again/")).status_code == 404
-    (entry,) = await entries("export.again")
-    assert (entry.actor_name, entry.outcome) == ("bob", "denied")
+    outcomes = [(entry.actor_name, entry.outcome) for entry in await entries("export.again")]
+    assert outcomes == [("alice", "failed"), ("bob", "denied")]
     with pytest.raises(again.NotRepeatable):
         await threads.reading(lambda: again.run_again(export=export, user=alice, origin=Origin()))
 
@@ -349,3 +350,27 @@ def _read_changed(export: Export, table: Any) -> None:
     path = path_of(export)
     path.write_bytes(bytes(path.stat().st_size))
     list(table.rows())
+
+
+async def test_a_column_may_be_called_as_a_method(alice: User, running: EmbeddedRunner) -> None:
+    export = await exported(alice)
+    row = {"items": "a", "key": "b"}
+    changed_row = {"key": {"items": "a"}, "cells": {"items": ["", "x"]}}
+    counts = {"n_added": 1, "n_removed": 0, "n_changed": 1, "n_unchanged": 0, "key": ["items"]}
+    comparison = {
+        **counts,
+        "columns_added": [],
+        "columns_removed": [],
+        "added": [row],
+        "removed": [],
+        "changed": [changed_row],
+    }
+    await changed(export, comparison=comparison, again_of=export)
+    assert (await browse(alice, "GET", f"/exports/{export.pk}/details/")).status_code == 200
+
+
+def test_a_line_break_before_a_formula_is_guarded_in_a_copy() -> None:
+    table = given(text_columns("a"), [("\n=1+1",), ("'x\ty",), ("=2\n3",)]).table
+    assert copying.WAYS["tsv"](table, list(table.texts())).split("\n")[1:] == ["'=1+1", "'x y", "'=2 3"]
+    table = given(text_columns("a", "b"), [("ok\r=HYPERLINK(1)", "b")]).table
+    assert len(list(csv.reader(io.StringIO(copying.WAYS["csv"](table, list(table.texts())), newline="")))) == 2
