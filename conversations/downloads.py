@@ -134,10 +134,6 @@ class _Sent:
         )  # fmt: skip
 
 
-#: Chunks that are read for one way to a thread and back, which costs as much as verifying one.
-_TOGETHER = 2
-
-
 class _Source:
     """The verified bytes of a span; the first are read, and verified, at once."""
 
@@ -149,37 +145,20 @@ class _Source:
         except BaseException:
             self.file.close()
             raise
-        self._error: files.Corrupt | None = None
-
-    def _chunks(self) -> list[bytes]:
-        """The next ones; none at the end. Those before one that isn't what was written are given, then it raises."""
-        if self._error is not None:
-            raise self._error
-        found: list[bytes] = []
-        try:
-            while len(found) < _TOGETHER and (chunk := self.file.chunk()):
-                found.append(chunk)
-        except files.Corrupt as error:
-            if not found:
-                raise
-            self._error = error
-        return found
 
     async def sent(self, end: _Sent) -> AsyncIterator[bytes]:
-        """Chunk by chunk, read and verified in a thread when those before have been taken.
+        """Chunk by chunk, each read and verified in a thread when the one before has been taken.
 
         An async iterator, because Django reads a synchronous FileResponse whole into memory under ASGI (measured: 634
         MiB for a file of 200 MB). Whoever stops reading, or is stopped, leaves an entry too.
         """
         n_bytes, why = 0, ""
-        chunks = [self._first] if self._first else []
+        chunk = self._first
         try:
-            while chunks:
-                # Each is let go when it is taken: many downloads at once are to stay small.
-                chunk = chunks.pop(0)
+            while chunk:
                 yield chunk
                 n_bytes += len(chunk)
-                chunks = chunks or await threads.reading(self._chunks)
+                chunk = await threads.reading(self.file.chunk)
         except files.Corrupt as error:
             why = str(error)
             raise

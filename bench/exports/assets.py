@@ -1,4 +1,4 @@
-"""Assets for the benchmark, the same ones each time, written past the ORM: a million in a minute.
+"""Assets for the benchmark, the same ones each time, written past the ORM, which would take many minutes.
 
 `python -m bench.exports.assets N` in the product's environment fills the database that it names.
 """

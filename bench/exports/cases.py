@@ -115,7 +115,7 @@ def workbook(folder: Path) -> int:
 
 
 def xlsxwriter_workbook(folder: Path) -> int:
-    """Of the first rows. They are read from the CSV by us, which is a twentieth of its time."""
+    """Of the first rows. They are read from the CSV by us, a small part of its time."""
     table = _stored(folder)
     # As ours: text is text, instants without their zone.
     options = {"constant_memory": True, "strings_to_formulas": False, "strings_to_urls": False, "remove_timezone": True}

@@ -76,7 +76,7 @@ class Table:
 
     def columns_of_rows(self) -> Iterator[list[list[Value]]]:
         """The columns' typed values, of some rows at a time: without guards, null for empty cells, and text where the
-        type doesn't fit. A column at a time, because a call for each cell costs more than all else."""
+        type doesn't fit. A column at a time, which saves a call for each cell."""
         readers = [_READERS.get(column.type, _texts) for column in self.columns]
         rows = self.texts()
         while some := list(islice(rows, _TOGETHER)):
