@@ -100,11 +100,11 @@ async def call(method: str, path: str, *, data: Any = None, body: bytes = b"", *
     """The whole answer of one request."""
     content = json.dumps(data).encode() if data is not None else body
     async with calling(method, path, body=content, **headers) as caller:
-        start = await caller.receive_output(timeout=5)
+        start = await caller.receive_output(timeout=20)
         received = b""
         more = True
         while more:
-            message = await caller.receive_output(timeout=5)
+            message = await caller.receive_output(timeout=20)
             received += message.get("body", b"")
             more = message.get("more_body", False)
     answered = {name.decode().lower(): value.decode() for name, value in start["headers"]}
