@@ -32,10 +32,11 @@ from pytest_django.fixtures import Settings
 from conversations import audit, checks, downloads, exports, files, threads
 from conversations.bucket import BucketStorage
 from conversations.formats import kinds
-from conversations.models import AuditEntry, Export, ExportFile
+from conversations.models import Export, ExportFile
 from conversations.runner import EmbeddedRunner
-from tests.calls import Answer, ask, call, cookie_of
+from tests.calls import ask
 from tests.environment import without_settings
+from tests.exporting import entries, exported, got
 from tests.ports import free_port
 from tests.server import ROOT
 
@@ -97,16 +98,6 @@ def bucket(provider: str, keys: None, configure: Configure) -> Iterator[Any]:
     found.meta.client.close()
 
 
-async def exported(user: User, n_rows: int = 12) -> Export:
-    await ask(user, f"rows {n_rows}\nHere:")
-    return await threads.reading(lambda: Export.objects.select_related("run__conversation").latest("created_at"))
-
-
-async def got(export: Export, user: User, query: str = "", **headers: str) -> Answer:
-    named: dict[str, Any] = {"cookie": await cookie_of(user), **headers}
-    return await call("GET", f"/exports/{export.pk}/{query}", **named)
-
-
 async def names(bucket: Any) -> list[str]:
     return await threads.reading(lambda: sorted(each.key for each in bucket.objects.all()))
 
@@ -119,10 +110,6 @@ async def changed(bucket: Any, export: Export, at: int) -> None:
         stored.put(Body=bytes(content))
 
     await threads.reading(change)
-
-
-async def entries(action: str) -> list[AuditEntry]:
-    return await threads.reading(lambda: list(AuditEntry.objects.filter(action=action).order_by("seq")))
 
 
 # -- Stored, read, deleted -------------------------------------------------------------------------------------------

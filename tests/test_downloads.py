@@ -12,7 +12,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from django.conf import settings
@@ -21,17 +20,13 @@ from django.contrib.auth.models import User
 from conversations import conversions, downloads, exports, files, threads
 from conversations.formats import kinds
 from conversations.formats.table import Table
-from conversations.models import AuditEntry, Export, ExportFile
+from conversations.models import Export, ExportFile
 from conversations.pipeline.tools import Cell, Column, TableResult
 from conversations.runner import EmbeddedRunner
-from tests.calls import Answer, ask, call, calling, cookie_of
+from tests.calls import ask, calling, cookie_of
+from tests.exporting import entries, exported, file_of, got
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-
-async def exported(user: User, n_rows: int = 12) -> Export:
-    await ask(user, f"rows {n_rows}\nHere:")
-    return await threads.reading(lambda: Export.objects.latest("created_at"))
 
 
 async def stored(export: Export, columns: Sequence[Column], rows: Sequence[Sequence[Cell]]) -> Export:
@@ -46,20 +41,6 @@ async def stored(export: Export, columns: Sequence[Column], rows: Sequence[Seque
         return new
 
     return await threads.reading(write)
-
-
-async def got(export: Export, user: User, query: str = "", method: str = "GET", **headers: str) -> Answer:
-    named: dict[str, Any] = {"cookie": await cookie_of(user), **headers}
-    return await call(method, f"/exports/{export.pk}/{query}", **named)
-
-
-async def entries(action: str, **conditions: Any) -> list[AuditEntry]:
-    return await threads.reading(lambda: list(AuditEntry.objects.filter(action=action, **conditions).order_by("seq")))
-
-
-async def file_of(export: Export, key: str = "csv") -> Path:
-    path = await threads.reading(lambda: ExportFile.objects.get(export=export, format=key).path)
-    return Path(settings.DATA_DIR / "exports" / path)
 
 
 # -- Formats ---------------------------------------------------------------------------------------------------------

@@ -14,44 +14,19 @@ import pytest
 from django.conf import settings
 from django.contrib.auth.models import Permission, User
 from django.core.management import CommandError, call_command
-from django.test import Client
 from django.utils import timezone
 
 from conversations import again, copying, exports, files, holds, threads
 from conversations.audit import Origin
 from conversations.formats.comparing import compare
-from conversations.models import AuditEntry, Conversation, Export, ExportFile
+from conversations.models import Conversation, Export
 from conversations.pipeline.tools import Column
 from conversations.runner import EmbeddedRunner
 from tests.calls import ask, call, cookie_of
+from tests.exporting import browse, entries, exported, path_of
 from tests.formats.tables import given, text_columns
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-
-async def exported(user: User, n_rows: int = 12) -> Export:
-    await ask(user, f"rows {n_rows}\nHere:")
-    return await threads.reading(
-        lambda: Export.objects.select_related("run__conversation", "run__user").latest("created_at")
-    )
-
-
-async def browse(user: User, method: str, path: str, **data: str) -> Any:
-    """What a browser of the user gets; a post carries no token, which is tested elsewhere."""
-
-    def browsing() -> Any:
-        client = Client()
-        client.force_login(user)
-        return client.generic(
-            method, path, "&".join(f"{k}={v}" for k, v in data.items()), "application/x-www-form-urlencoded",
-            headers={"accept": "text/html"},
-        )  # fmt: skip
-
-    return await threads.reading(browsing)
-
-
-async def entries(action: str, **conditions: Any) -> list[AuditEntry]:
-    return await threads.reading(lambda: list(AuditEntry.objects.filter(action=action, **conditions).order_by("seq")))
 
 
 async def changed(export: Export, **values: Any) -> Export:
@@ -63,10 +38,6 @@ async def changed(export: Export, **values: Any) -> Export:
         return row
 
     return await threads.reading(change)
-
-
-def path_of(export: Export) -> Path:
-    return Path(settings.DATA_DIR / "exports" / ExportFile.objects.get(export=export, format="csv").path)
 
 
 # -- The page --------------------------------------------------------------------------------------------------------

@@ -6,63 +6,20 @@ import io
 import logging
 from collections.abc import Callable
 from datetime import timedelta
-from pathlib import Path
-from typing import Any
 
 import pytest
-from django.conf import settings
 from django.contrib.auth.models import User
-from django.test import Client
 from django.utils import timezone
 
 from conversations import exports, links, threads
 from conversations.audit import Origin
 from conversations.formats import kinds
-from conversations.models import AuditEntry, Export, ExportFile, ExportLink
+from conversations.models import AuditEntry, Export, ExportLink
 from conversations.runner import EmbeddedRunner
-from tests.calls import ask, call
+from tests.calls import call
+from tests.exporting import browse, entries, exported
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-
-async def exported(user: User, n_rows: int = 12) -> Export:
-    await ask(user, f"rows {n_rows}\nHere:")
-    return await threads.reading(
-        lambda: Export.objects.select_related("run__conversation", "run__user").latest("created_at")
-    )
-
-
-async def browse(user: User, method: str, path: str, **data: str) -> Any:
-    """What a browser of the user gets; a post carries no token, which is tested elsewhere."""
-
-    def browsing() -> Any:
-        client = Client()
-        client.force_login(user)
-        return client.generic(
-            method, path, "&".join(f"{k}={v}" for k, v in data.items()), "application/x-www-form-urlencoded",
-            headers={"accept": "text/html"},
-        )  # fmt: skip
-
-    return await threads.reading(browsing)
-
-
-async def entries(action: str, **conditions: Any) -> list[AuditEntry]:
-    return await threads.reading(lambda: list(AuditEntry.objects.filter(action=action, **conditions).order_by("seq")))
-
-
-async def changed(export: Export, **values: Any) -> Export:
-    """The row with these values."""
-
-    def change() -> Export:
-        Export.objects.filter(pk=export.pk).update(**values)
-        row: Export = Export.objects.select_related("run__conversation", "run__user").get(pk=export.pk)
-        return row
-
-    return await threads.reading(change)
-
-
-def path_of(export: Export) -> Path:
-    return Path(settings.DATA_DIR / "exports" / ExportFile.objects.get(export=export, format="csv").path)
 
 
 # -- Addresses for other programs ------------------------------------------------------------------------------------

@@ -2,54 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
-
 import pytest
-from django.conf import settings
 from django.contrib.auth.models import User
 
-from conversations import exports, files, threads
-from conversations.models import AuditEntry, Export, ExportFile
-from conversations.pipeline.tools import Cell, Column, TableResult
+from conversations import files
+from conversations.models import Export
 from conversations.runner import EmbeddedRunner
-from tests.calls import Answer, ask, call, cookie_of
+from tests.exporting import entries, exported, got
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-
-async def exported(user: User, n_rows: int = 12) -> Export:
-    await ask(user, f"rows {n_rows}\nHere:")
-    return await threads.reading(lambda: Export.objects.latest("created_at"))
-
-
-async def stored(export: Export, columns: Sequence[Column], rows: Sequence[Sequence[Cell]]) -> Export:
-    """Another export of the same run, of these rows."""
-    run = await threads.reading(lambda: Export.objects.select_related("run__conversation").get(pk=export.pk).run)
-    result = TableResult(kind="rows", columns=tuple(columns), open_rows=lambda: iter(rows), matched=len(rows))
-
-    def write() -> Export:
-        position = Export.objects.filter(run=run).count()
-        new = exports.new_export(run=run, position=position, source="tool", tool="t", query={}, title="", result=result)
-        exports.write_export(new, result, on_step=lambda _: None, beside=lambda: None)
-        return new
-
-    return await threads.reading(write)
-
-
-async def got(export: Export, user: User, query: str = "", method: str = "GET", **headers: str) -> Answer:
-    named: dict[str, Any] = {"cookie": await cookie_of(user), **headers}
-    return await call(method, f"/exports/{export.pk}/{query}", **named)
-
-
-async def entries(action: str, **conditions: Any) -> list[AuditEntry]:
-    return await threads.reading(lambda: list(AuditEntry.objects.filter(action=action, **conditions).order_by("seq")))
-
-
-async def file_of(export: Export, key: str = "csv") -> Path:
-    path = await threads.reading(lambda: ExportFile.objects.get(export=export, format=key).path)
-    return Path(settings.DATA_DIR / "exports" / path)
 
 
 @pytest.fixture

@@ -456,6 +456,8 @@
     if (isStop && wrong) { stopping.delete(run.id); run.removeAttribute("data-stopping"); }
     if (!isStop && wrong) button.ariaDisabled = "false";
     if (!isStop && !wrong) button.closest(".actions").hidden = true;
+    // Signed in again elsewhere: what becomes of it comes over the socket.
+    if (!wrong && closedFor) { readmitted(); reconnect(); }
     if (wrong && !isRefused()) refuse(wrong);
     changed();
   };
