@@ -153,7 +153,9 @@ class RunState:
     def read_rows(self) -> None:
         """Reads the finished run again: exports and their places in the text are in no event."""
         run = (
-            Run.objects.select_related("ask", "answer").prefetch_related("stages", "exports__files").get(pk=self.run_id)
+            Run.objects.select_related("ask", "answer", "conversation")
+            .prefetch_related("stages", "exports__files")
+            .get(pk=self.run_id)
         )
         self._take_rows(run, exports_shown([run])[run.pk])
 
@@ -279,7 +281,8 @@ def exports_shown(runs: Sequence[Run]) -> dict[UUID, dict[str, Export]]:
     named = {run.pk: {span["export_id"] for span in run.answer.blocks} - found[run.pk].keys() for run in runs}
     if wanted := set().union(*named.values()):
         conversations = {run.conversation_id for run in runs}
-        others = Export.objects.filter(pk__in=wanted, run__conversation__in=conversations).prefetch_related("files")
+        theirs = Export.objects.filter(pk__in=wanted, run__conversation__in=conversations)
+        others = theirs.select_related("run__conversation").prefetch_related("files")
         for export in others:
             for pk in (pk for pk, ids in named.items() if str(export.pk) in ids):
                 found[pk][str(export.pk)] = export

@@ -154,7 +154,7 @@ def _refused(request: HttpRequest, conversation: Conversation, error: str, *, st
 
 def _page(request: HttpRequest, conversation: Conversation, *, status: int = 200, **context: Any) -> HttpResponse:
     n_runs = _wanted_runs(request)
-    newest = list(Run.objects.filter(conversation=conversation).order_by("-position")[: n_runs + 1])
+    newest = list(conversation.runs.select_related("conversation").order_by("-position")[: n_runs + 1])
     states = RunState.of_runs(newest[:n_runs][::-1])
     is_owner = conversation.owner_id == request.user.pk
     context |= {
