@@ -6,6 +6,8 @@ PYTHON := $(or $(shell for python in python3 python3.14 python3.13 python3.12 py
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done),python3)
 BOOTSTRAP := $(PYTHON) scripts/bootstrap.py
 PYTEST := $(BOOTSTRAP) --dev -- -m pytest
+# Left by `make test` to SQLite.
+ON_POSTGRES := tests/browser tests/process tests/test_admin_lists.py tests/test_backup.py
 # More than there may be cores: tests wait for servers and browsers.
 TOGETHER := --numprocesses=4 --dist=loadfile --no-loadscope-reorder
 
@@ -22,10 +24,11 @@ test: ## Run all tests, on SQLite and on PostgreSQL; ARGS go to pytest
 	@OPSCHAT_TEST_DB=sqlite $(PYTEST) $(TOGETHER) $(value ARGS)
 	@OPSCHAT_TEST_DB=postgres $(PYTEST) $(TOGETHER) $(value ARGS)
 
-test-long: ## Run the fault tests, and every browser and process test on PostgreSQL: up to 45 minutes; ARGS go to pytest
+test-long: ## Run what takes long, the fault tests, and every browser and process test on PostgreSQL: up to 45 minutes; ARGS go to pytest
 	@$(BOOTSTRAP) --dev -- -m tests.browser.chromium
 	@OPSCHAT_TEST_DB=sqlite $(PYTEST) $(or $(value ARGS),tests/long)
-	@$(if $(value ARGS),,OPSCHAT_TEST_DB=postgres OPSCHAT_TEST_ALL=1 $(PYTEST) $(TOGETHER) tests/browser tests/process tests/test_admin_lists.py)
+	@$(if $(value ARGS),,OPSCHAT_TEST_DB=sqlite OPSCHAT_TEST_ALL=1 $(PYTEST) $(TOGETHER) -m whole tests)
+	@$(if $(value ARGS),,OPSCHAT_TEST_DB=postgres OPSCHAT_TEST_ALL=1 $(PYTEST) $(TOGETHER) $(ON_POSTGRES))
 
 lint: ## Run all checks that need no test
 	@exec $(BOOTSTRAP) --dev -- scripts/lint.py

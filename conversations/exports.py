@@ -7,7 +7,7 @@ import threading
 import time
 from asyncio import CancelledError
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from io import BufferedReader
@@ -137,7 +137,8 @@ def write_export(
     """
     file = csv_file.of(result, on_step)
     with files.Scratch() as scratch:
-        content = scratch.write(file.chunks())
+        with closing(file.chunks()) as chunks:
+            content = scratch.write(chunks)
         export.n_rows = file.n_rows
         export.n_guarded = file.n_guarded
         export.preview = file.first_rows

@@ -23,6 +23,8 @@ from conversations.models import BrowserSession
 
 #: Seconds between two looks whether a viewer may still see what it sees.
 RECHECK_S = 60.0
+#: Seconds to the first one.
+_SOON_S = 1.0
 
 R = TypeVar("R")
 
@@ -72,15 +74,18 @@ def user_of(session_key: str | None) -> AbstractBaseUser | AnonymousUser:
 
 
 async def until_refused(user_id: int, look: Callable[..., R | None], *args: Any) -> R | None:
-    """Calls `look(*args)` in a thread, each RECHECK_S and when told to, until it gives a refusal.
+    """Calls `look(*args)` in a thread, soon, each RECHECK_S and when told to, until it gives a refusal.
 
     None when the hub closes first: the server stops.
     """
     with hub.subscribe(topic_of_account(user_id)) as viewer:
+        # Access may have ended since the caller was let in and before it was told anything: looked at soon, but not
+        # beside its first event.
+        wait_s = min(_SOON_S, RECHECK_S)
         while not hub.is_closed:
             if not viewer.lagged:
-                await viewer.next(timeout_s=RECHECK_S)
-            viewer.lagged = False
+                await viewer.next(timeout_s=wait_s)
+            viewer.lagged, wait_s = False, RECHECK_S
             refusal = await threads.reading(look, *args)
             if refusal is not None:
                 return refusal

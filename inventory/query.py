@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from django.db.models import F, Q, TextField, Value
@@ -21,6 +22,7 @@ from conversations.pipeline.tools import (
     TableSpec,
     ToolError,
 )
+from inventory import lines
 from inventory.cells import column_of, reader_of
 from inventory.conditions import Conditions, value_of
 from inventory.fields import CATEGORIES, IDENTIFIERS
@@ -81,6 +83,7 @@ def _rows(query: Query, spec: TableSpec, matched: int) -> TableResult:
         columns=tuple(Column(name=field.name, type=field.type) for field in fields),
         open_rows=lambda: _read(assets, fields),
         matched=matched,
+        open_lines=partial(lines.drawn, assets, fields) if lines.can_draw(assets, fields) else None,
     )
 
 

@@ -87,6 +87,7 @@ def stored_in(server: Server, client: httpx.Client, export_id: str) -> Path:
     return server.data / "exports" / sha256[:2] / sha256
 
 
+@pytest.mark.whole
 def test_an_old_export_is_downloaded_from_a_backup_of_a_live_server(
     server: Server, alice: httpx.Client, tmp_path: Path
 ) -> None:

@@ -92,6 +92,7 @@ def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
 
 @pytest.mark.one_database
 @pytest.mark.parametrize("kind", ["sse", "ws", "floor"])
+@pytest.mark.whole
 def test_the_bench_sees_every_piece_of_a_real_server(target: Target, kind: str) -> None:
     row = asked(target, Case(kind=kind, clients=2, answers=4, pieces=1 if kind == "floor" else 50))
     assert (row.lost, row.doubled, row.reordered, row.incomplete) == (0, 0, 0, 0)
@@ -107,6 +108,7 @@ def test_delivery_counts_from_when_a_piece_was_recorded(target: Target) -> None:
 
 
 @pytest.mark.one_database
+@pytest.mark.whole
 def test_the_parts_of_bench_exports_give_a_number_for_every_goal(tmp_path: Path) -> None:
     options = Namespace(rows=300, mb=1, entries=50, times=8, rounds=1)
     found = {name: list(part(tmp_path / name, options)) for name, part in parts.PARTS.items() if name != "postgres"}

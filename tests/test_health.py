@@ -174,6 +174,7 @@ def test_a_database_that_goes_and_comes_back_is_told(tmp_path: Path, database: D
         assert database.complaint in server.log
 
 
+@pytest.mark.one_database
 def test_servers_of_many_need_a_worker_and_redis(tmp_path: Path) -> None:
     with postgres() as database, valkey() as redis:
         both = {"DATABASE_URL": database.url, "REDIS_URL": redis.url}

@@ -139,7 +139,11 @@ async def test_a_run_that_ended_unseen_behind_a_newer_one_is_still_drawn(
 async def test_two_viewers_see_the_same(alice: User, erin: User, running: EmbeddedRunner) -> None:
     conversation = await conversation_of(alice)
     async with watching(conversation, alice) as hers, watching(conversation, erin) as reviewers:
-        run = await submitted(conversation, alice, "count 3\nSo many:")
+        run = await submitted(conversation, alice, "count 3\nwait\nSo many:")
+        # Both have the run before it ends: one that gets it whole would be drawn it whole.
+        for viewer in (hers, reviewers):
+            assert (await viewer.receive_from(timeout=5)).startswith(f"<!--{run.pk}")
+        engine_of(running).go.set()
         ends = [(await frames_to_the_end(viewer, run))[-1] for viewer in (hers, reviewers)]
     assert ends[0] == ends[1]
 

@@ -14,7 +14,7 @@ from django.contrib.auth.models import User
 from django.test import Client
 from django.utils import timezone
 
-from conversations import sessions, stream, threads, tokens
+from conversations import consumers, sessions, stream, threads, tokens
 from conversations.hub import hub, topic_of_user
 from conversations.models import BrowserSession, Conversation, Run
 from conversations.runner import EmbeddedRunner
@@ -73,6 +73,21 @@ async def test_signing_out_closes_the_socket_at_once(
     conversation, client = await conversation_of(alice), await browser_of(alice)
     viewer = await watched(conversation, cookie(client))
     await changed(lambda: ending(alice, client))
+    assert await viewer.receive_output(timeout=5) == closed(4401)
+
+
+async def test_a_sign_out_while_the_socket_opens_closes_it(
+    alice: User, running: EmbeddedRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = consumers._opened
+
+    def opened_and_signed_out(*args: Any) -> Conversation | None:
+        found = opened(*args)
+        sessions.end_all(user=alice)
+        return found
+
+    monkeypatch.setattr(consumers, "_opened", opened_and_signed_out)
+    viewer = await watched(await conversation_of(alice), cookie(await browser_of(alice)))
     assert await viewer.receive_output(timeout=5) == closed(4401)
 
 

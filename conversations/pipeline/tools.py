@@ -25,6 +25,10 @@ Op = Literal[
 #: A cell as tools give it and exports write it: null, text, number, or ISO 8601 text of a date or an instant.
 Cell = str | int | float | None
 
+#: What a text begins with that an export may have to guard, because a spreadsheet would run it as a formula; and the
+#: guard itself, which is doubled.
+FORMULA_STARTS = frozenset("=+-@\t\r'")
+
 
 class ToolError(Exception):
     """The tool could not do its work."""
@@ -188,6 +192,11 @@ class TableResult:
     expected: int | None = None
     #: The columns an answer shows; empty: the first eight.
     preview_columns: tuple[str, ...] = ()
+    #: The same rows, for exports, where they can be had faster than cell by cell. A text is the row's line of the CSV
+    #: (RFC 4180, CRLF, null is empty); a row with a text that begins with one of FORMULA_STARTS is given as its cells,
+    #: and so are the first rows, as many as it is called with. Called instead of `open_rows`; closed when it isn't read
+    #: to its end.
+    open_lines: Callable[[int], Iterator[str | Sequence[Cell]]] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

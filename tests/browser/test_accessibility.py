@@ -42,6 +42,7 @@ def test_the_start_page_and_its_menus(page_of: PageOf) -> None:
     check_accessible(page, views=ALL_VIEWS[1:2])
 
 
+@pytest.mark.whole
 def test_a_question_back_and_a_refusal(page_of: PageOf, problems: list[str]) -> None:
     page = page_of("alice")
     new_chat(page)
@@ -55,6 +56,7 @@ def test_a_question_back_and_a_refusal(page_of: PageOf, problems: list[str]) -> 
 
 
 @pytest.mark.parametrize("path", ["/account/", "/no-such-page/", "/conversations/"])
+@pytest.mark.whole
 def test_other_pages(page_of: PageOf, problems: list[str], path: str) -> None:
     page = page_of("alice")
     page.goto(path)
@@ -120,6 +122,7 @@ def test_the_list_of_assets_and_one_of_them(page_of: PageOf) -> None:
     check_accessible(theirs, views=WIDE_VIEWS)
 
 
+@pytest.mark.whole
 def test_a_form_that_was_too_old(page_of: PageOf, problems: list[str]) -> None:
     page = page_of("alice")
     new_chat(page)
@@ -181,6 +184,7 @@ def test_everything_is_reached_and_done_with_the_keyboard(page_of: PageOf) -> No
     assert order == sorted(order), reached
 
 
+@pytest.mark.whole
 def test_the_skip_link_leads_past_the_sidebar(page_of: PageOf) -> None:
     page = page_of("alice")
     new_chat(page)
@@ -190,6 +194,7 @@ def test_the_skip_link_leads_past_the_sidebar(page_of: PageOf) -> None:
     assert page.evaluate("document.activeElement.closest('#content') !== null")
 
 
+@pytest.mark.whole
 def test_signing_in_and_out_needs_no_mouse(page_of: PageOf) -> None:
     page = page_of("alice")
     page.context.clear_cookies()
@@ -210,6 +215,7 @@ def test_signing_in_and_out_needs_no_mouse(page_of: PageOf) -> None:
     page.wait_for_url("**/accounts/login/**")
 
 
+@pytest.mark.whole
 def test_nothing_moves_for_who_asked_for_that(page_of: PageOf) -> None:
     page = page_of("alice")
     page.emulate_media(reduced_motion="reduce")

@@ -94,6 +94,7 @@ def test_a_changed_password_keeps_this_browser_and_signs_the_other_out(page_of: 
     sign_in(other, yan, NEW)
 
 
+@pytest.mark.whole
 def test_a_changed_password_leaves_this_browsers_other_tab_live(page_of: PageOf, xia: str) -> None:
     page = page_of(xia)
     other = page.context.new_page()
@@ -109,6 +110,7 @@ def test_a_changed_password_leaves_this_browsers_other_tab_live(page_of: PageOf,
     expect(other.locator("#composer-error")).to_be_hidden()
 
 
+@pytest.mark.whole
 def test_signing_out_everywhere_closes_the_other_browsers_socket(page_of: PageOf, zoe: str) -> None:
     page, other = page_of(zoe), page_of(zoe)
     expect(other.locator("#connection")).to_have_attribute("data-state", "live")
@@ -120,6 +122,7 @@ def test_signing_out_everywhere_closes_the_other_browsers_socket(page_of: PageOf
     assert "/accounts/login/" in other.url
 
 
+@pytest.mark.whole
 def test_the_account_works_without_scripts(page_of: PageOf, server: Server, zoe: str) -> None:
     signed_in = page_of(zoe)
     browser = signed_in.context.browser
@@ -144,6 +147,7 @@ def test_the_account_works_without_scripts(page_of: PageOf, server: Server, zoe:
 
 
 @pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.whole
 def test_the_account_page_has_no_sideways_scroll_and_opens_at_its_top(page_of: PageOf, zoe: str, width: int) -> None:
     page = page_of(zoe)
     page.set_viewport_size({"width": width, "height": 700})

@@ -51,6 +51,7 @@ def test_stages_tick_and_the_answer_appears_while_it_is_written(page_of: PageOf,
     expect(run).not_to_have_attribute("open", "")
 
 
+@pytest.mark.whole
 def test_a_second_message_waits_behind_the_first(page_of: PageOf, server: Server) -> None:
     gate = server.folder / "data" / "go"
     gate.unlink(missing_ok=True)
@@ -98,6 +99,7 @@ def test_script_in_an_answer_is_text(page_of: PageOf, server: Server) -> None:
     assert page.locator("#content script, #content img").count() == 0
 
 
+@pytest.mark.whole
 def test_a_failed_run_says_so_in_words(page_of: PageOf, server: Server) -> None:
     page = page_of("alice")
     send(page, "So far.\nfail D")

@@ -89,6 +89,7 @@ def test_a_message_whose_answer_was_lost_is_not_run_twice(page_of: PageOf, probl
     forget(problems)
 
 
+@pytest.mark.whole
 def test_a_message_changed_after_a_failure_is_another_one(page_of: PageOf, problems: list[str]) -> None:
     page = page_of("alice")
     new_chat(page)
@@ -120,6 +121,7 @@ def test_a_message_changed_after_a_failure_is_another_one(page_of: PageOf, probl
         (502, "Something broke on the server."),
     ],
 )
+@pytest.mark.whole
 def test_a_refusal_without_words_is_said_in_ours(page_of: PageOf, problems: list[str], status: int, words: str) -> None:
     page = page_of("alice")
     new_chat(page)
@@ -133,6 +135,7 @@ def test_a_refusal_without_words_is_said_in_ours(page_of: PageOf, problems: list
     forget(problems)
 
 
+@pytest.mark.whole
 def test_the_servers_own_words_are_shown(page_of: PageOf, problems: list[str]) -> None:
     page = page_of("alice")
     new_chat(page)
@@ -184,6 +187,7 @@ def test_a_socket_closed_by_signing_out_says_so_and_leaves_the_page(page_of: Pag
     forget(problems)
 
 
+@pytest.mark.whole
 def test_a_conversation_that_is_gone_is_said(page_of: PageOf, problems: list[str]) -> None:
     page = page_of("alice")
     sockets: list[WebSocketRoute] = []
@@ -201,6 +205,7 @@ def test_a_conversation_that_is_gone_is_said(page_of: PageOf, problems: list[str
     forget(problems)
 
 
+@pytest.mark.whole
 def test_a_draft_is_not_shown_to_who_signs_in_next(page_of: PageOf, problems: list[str]) -> None:
     page = page_of("alice")
     page.goto("/")
@@ -215,6 +220,7 @@ def test_a_draft_is_not_shown_to_who_signs_in_next(page_of: PageOf, problems: li
     forget(problems)
 
 
+@pytest.mark.whole
 def test_a_message_goes_through_after_signing_in_again_elsewhere(page_of: PageOf, problems: list[str]) -> None:
     page = page_of("alice")
     new_chat(page)
@@ -229,6 +235,7 @@ def test_a_message_goes_through_after_signing_in_again_elsewhere(page_of: PageOf
     forget(problems)
 
 
+@pytest.mark.whole
 def test_a_message_is_not_sent_as_somebody_else(page_of: PageOf, problems: list[str]) -> None:
     page = page_of("alice")
     new_chat(page)

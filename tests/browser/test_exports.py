@@ -67,6 +67,7 @@ def test_a_copy_has_all_rows(page_of: PageOf) -> None:
         page.evaluate("document.getElementById('live-status').textContent = ''")
 
 
+@pytest.mark.whole
 def test_the_rows_shown_are_sorted_by_a_column_and_back(page_of: PageOf) -> None:
     page = page_of("alice")
     asked(page, "Export all assets as CSV")
@@ -124,6 +125,7 @@ def test_an_export_is_found_run_again_and_deleted(page_of: PageOf) -> None:
     expect(rows).to_have_count(n_before - 1)
 
 
+@pytest.mark.whole
 def test_the_exports_page_works_without_scripts(page_of: PageOf) -> None:
     page = page_of("alice")
     asked(page, "Export all routers as CSV")

@@ -56,6 +56,7 @@ def watch(page: Page) -> list[str]:
     return found
 
 
+@pytest.mark.whole
 def test_code_in_messages_and_answers_is_text(page_of: PageOf, server: Server) -> None:
     assert len(CODE) > 150
     # One page of all of them takes half a minute of a core.
@@ -122,6 +123,7 @@ def test_odd_text_fits_and_stays_where_it_is(page_of: PageOf, server: Server) ->
     assert chars == ["␛", "␛", "␇", "\\x85"]
 
 
+@pytest.mark.whole
 def test_a_copy_has_the_control_characters_themselves(page_of: PageOf, server: Server) -> None:
     page = page_of("alice")
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])

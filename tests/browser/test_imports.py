@@ -65,6 +65,7 @@ def test_a_file_is_imported_step_by_step(page_of: PageOf, inventory: Server, tmp
     check_accessible(page)
 
 
+@pytest.mark.whole
 def test_an_import_needs_no_scripts(page_of: PageOf, inventory: Server, tmp_path: Path) -> None:
     signed_in = page_of("admin")
     browser = signed_in.context.browser

@@ -96,6 +96,7 @@ def test_bob_sees_nothing_of_alices(page_of: PageOf, problems: list[str]) -> Non
 
 
 @pytest.mark.one_database
+@pytest.mark.whole
 def test_the_draft_and_the_focus_stay_while_frames_arrive(page_of: PageOf) -> None:
     page = page_of("alice")
     new_chat(page)
@@ -111,6 +112,7 @@ def test_the_draft_and_the_focus_stay_while_frames_arrive(page_of: PageOf) -> No
 
 
 @pytest.mark.one_database
+@pytest.mark.whole
 def test_shift_enter_breaks_the_line_and_a_double_enter_sends_once(page_of: PageOf) -> None:
     page = page_of("alice")
     new_chat(page)
@@ -144,6 +146,7 @@ def test_it_works_without_scripts(page_of: PageOf) -> None:
 
 
 @pytest.mark.one_database
+@pytest.mark.whole
 def test_it_works_without_a_socket(page_of: PageOf) -> None:
     signed_in = page_of("alice")
     page = signed_in.context.new_page()

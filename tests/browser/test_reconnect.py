@@ -93,6 +93,7 @@ class Line:
 
 
 @pytest.mark.one_database
+@pytest.mark.whole
 def test_a_connection_that_dies_silently_is_noticed_and_the_gap_is_filled(page_of: PageOf, gate: Path) -> None:
     page = page_of("alice")
     page.clock.install()
@@ -112,6 +113,7 @@ def test_a_connection_that_dies_silently_is_noticed_and_the_gap_is_filled(page_o
 
 
 @pytest.mark.one_database
+@pytest.mark.whole
 def test_a_computer_that_slept_reconnects_when_it_wakes(page_of: PageOf, gate: Path) -> None:
     page = page_of("alice")
     page.clock.install()
@@ -127,6 +129,7 @@ def test_a_computer_that_slept_reconnects_when_it_wakes(page_of: PageOf, gate: P
 
 
 @pytest.mark.one_database
+@pytest.mark.whole
 def test_a_busy_connection_is_left_alone(page_of: PageOf) -> None:
     page = page_of("alice")
     page.clock.install()
@@ -148,6 +151,7 @@ def test_a_busy_connection_is_left_alone(page_of: PageOf) -> None:
 
 
 @pytest.mark.one_database
+@pytest.mark.whole
 def test_while_the_server_hangs_the_page_says_so_and_keeps_the_draft(
     page_of: PageOf, server: Server, gate: Path, problems: list[str]
 ) -> None:
@@ -190,6 +194,7 @@ def test_a_server_killed_in_mid_answer_and_started_again_finishes_it(
 
 
 @pytest.mark.one_database
+@pytest.mark.whole
 def test_what_the_page_asked_before_its_socket_opened_takes_nothing_back(page_of: PageOf, gate: Path) -> None:
     """Without a socket it asks over HTTP; that answer may come after the new socket has brought what is newer."""
     page = page_of("alice")

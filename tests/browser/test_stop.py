@@ -107,6 +107,7 @@ def test_continue_finishes_the_answer_with_what_was_done(page_of: PageOf, gate: 
     expect(page.locator(".answer").nth(1).get_by_title("Download CSV file")).to_be_visible()
 
 
+@pytest.mark.whole
 def test_a_text_that_is_typed_can_be_sent_behind_the_run(page_of: PageOf, gate: Path) -> None:
     page = page_of("alice")
     run = half_way(page)
@@ -121,6 +122,7 @@ def test_a_text_that_is_typed_can_be_sent_behind_the_run(page_of: PageOf, gate: 
     ended(run, "succeeded")
 
 
+@pytest.mark.whole
 def test_a_waiting_request_is_stopped_alone(page_of: PageOf, gate: Path) -> None:
     page = page_of("alice")
     run = half_way(page)
@@ -133,6 +135,7 @@ def test_a_waiting_request_is_stopped_alone(page_of: PageOf, gate: Path) -> None
     ended(run, "succeeded")
 
 
+@pytest.mark.whole
 def test_the_next_request_begins_when_the_one_before_is_stopped(page_of: PageOf) -> None:
     page = page_of("alice")
     run = half_way(page)
@@ -150,6 +153,7 @@ def test_escape_stops(page_of: PageOf) -> None:
     ended(run, "cancelled")
 
 
+@pytest.mark.whole
 def test_any_tab_stops_and_every_tab_sees_it(page_of: PageOf) -> None:
     page = page_of("alice")
     run = half_way(page)
@@ -162,6 +166,7 @@ def test_any_tab_stops_and_every_tab_sees_it(page_of: PageOf) -> None:
     expect(page.get_by_role("button", name="Continue")).to_be_visible()
 
 
+@pytest.mark.whole
 def test_while_it_stops_the_button_says_so_and_takes_no_second_press(page_of: PageOf) -> None:
     page = page_of("alice")
     run = half_way(page)
@@ -183,6 +188,7 @@ def test_while_it_stops_the_button_says_so_and_takes_no_second_press(page_of: Pa
     check_accessible(page, views=ALL_VIEWS)
 
 
+@pytest.mark.whole
 def test_a_stop_that_does_not_reach_the_server_says_so(page_of: PageOf, problems: list[str]) -> None:
     page = page_of("alice")
     run = half_way(page)
@@ -197,6 +203,7 @@ def test_a_stop_that_does_not_reach_the_server_says_so(page_of: PageOf, problems
     forget(problems)
 
 
+@pytest.mark.whole
 def test_a_page_from_before_signing_in_again_still_stops(page_of: PageOf, problems: list[str]) -> None:
     page = page_of("alice")
     run = half_way(page)
@@ -207,6 +214,7 @@ def test_a_page_from_before_signing_in_again_still_stops(page_of: PageOf, proble
     forget(problems)
 
 
+@pytest.mark.whole
 def test_who_is_signed_out_is_told_instead(page_of: PageOf, problems: list[str]) -> None:
     page = page_of("alice")
     half_way(page)
@@ -228,6 +236,7 @@ def test_a_failed_run_goes_on_from_the_stage_that_failed(page_of: PageOf) -> Non
     expect(page.locator(".resumes")).to_contain_text("reused: Classification, Tool Selection, Execution")
 
 
+@pytest.mark.whole
 def test_a_reviewer_is_offered_neither(page_of: PageOf) -> None:
     page = page_of("alice")
     run = half_way(page)
@@ -263,6 +272,7 @@ def test_without_scripts_both_are_forms(page_of: PageOf, server: Server, gate: P
     context.close()
 
 
+@pytest.mark.whole
 def test_stopped_failed_and_resumed_runs_are_accessible(page_of: PageOf, gate: Path) -> None:
     page = page_of("alice")
     run = half_way(page)
@@ -280,6 +290,7 @@ def test_stopped_failed_and_resumed_runs_are_accessible(page_of: PageOf, gate: P
     check_accessible(page, views=ALL_VIEWS)
 
 
+@pytest.mark.whole
 def test_stop_and_continue_are_reached_with_the_keyboard(page_of: PageOf, gate: Path) -> None:
     page = page_of("alice")
     run = half_way(page)

@@ -29,6 +29,7 @@ def receive(api: httpx.Client, address: str, received: list[bytes]) -> None:
 
 
 @pytest.mark.one_database
+@pytest.mark.whole
 def test_a_file_changed_behind_its_first_chunk_cuts_its_own_connection_alone(server: Server) -> None:
     with api_of(server) as api:
         run = ask(api, "Export all assets as CSV")

@@ -28,6 +28,7 @@ def until(look: Callable[[], str], *texts: str) -> str:
 
 
 @pytest.mark.parametrize("program", ["daphne", "uvicorn"])
+@pytest.mark.whole
 def test_an_import_that_a_restart_interrupts_is_completed_by_running_it_again(tmp_path: Path, program: str) -> None:
     rows = "".join(f"long-{n},{PADDING}\n" for n in range(N_ROWS))
     with running(tmp_path / "server", program=program) as server, api_of(server, "admin") as api:

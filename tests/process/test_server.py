@@ -20,7 +20,7 @@ from tests.server import ROOT, Server, free_port, running
 DATA = ROOT / "tests" / "data"
 
 
-@pytest.fixture(params=["daphne", "uvicorn"])
+@pytest.fixture(params=["daphne", pytest.param("uvicorn", marks=pytest.mark.whole)])
 def program(request: pytest.FixtureRequest) -> str:
     chosen: str = request.param
     return chosen
@@ -60,6 +60,7 @@ def test_a_download_is_the_same_after_a_restart(server: Server) -> None:
         assert api.get(f"/pipeline/runs/{run['run_id']}").json() == run
 
 
+@pytest.mark.whole
 def test_netbox_files_imported_while_the_server_runs_are_in_the_next_answer(empty_server: Server) -> None:
     empty_server.manage(
         "shell", "-v0", "-c", "from django.contrib.auth.models import User; User.objects.create_user('zoe')"
@@ -112,6 +113,7 @@ def test_uvicorn_ends_open_streams_when_it_is_asked_to_stop(tmp_path: Path) -> N
 
 
 @pytest.mark.one_database
+@pytest.mark.whole
 def test_a_second_server_on_the_same_data_says_so_and_ends(server: Server) -> None:
     second = subprocess.run(
         server.command,
@@ -185,6 +187,7 @@ def answered(api: httpx.Client) -> dict[str, Any]:
                 raise
 
 
+@pytest.mark.whole
 def test_an_import_may_come_before_the_first_start(tmp_path: Path) -> None:
     server = Server(folder=tmp_path / "server", prepared=False)
     server.manage("import_assets", str(DATA / "netbox-demo-devices.csv"))

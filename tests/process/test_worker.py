@@ -23,6 +23,9 @@ from tests.process.clients import api_of, ask
 from tests.server import ROOT, START_TIMEOUT_S, Server
 from tests.servers import Postgres, Valkey, postgres, valkey
 
+# They start a database of their own.
+pytestmark = pytest.mark.one_database
+
 #: Seconds in which a worker has ended that was told to stop.
 STOP_WITHIN_S = 10.0
 #: Pieces of an answer, and what they are.
@@ -180,6 +183,7 @@ def test_what_is_asked_at_one_server_is_executed_by_a_worker_and_seen_at_the_oth
     assert seen[-1]["message"] == TEXT
 
 
+@pytest.mark.whole
 def test_a_worker_that_is_stopped_ends_soon_and_another_goes_on(
     installation: Installation, workers: list[Server], asked: Stream
 ) -> None:
@@ -200,6 +204,7 @@ def test_a_run_whose_worker_was_killed_is_ended_by_another(
     killed.start()
 
 
+@pytest.mark.whole
 def test_redis_may_stop_and_start_while_runs_go_on(
     installation: Installation, workers: list[Server], asked: Stream, apis: list[httpx.Client]
 ) -> None:
@@ -214,6 +219,7 @@ def test_redis_may_stop_and_start_while_runs_go_on(
     assert worker.log.count("Redis takes no messages") == 1
 
 
+@pytest.mark.whole
 def test_a_restart_of_postgres_costs_no_later_request(
     installation: Installation, workers: list[Server], apis: list[httpx.Client]
 ) -> None:
@@ -246,6 +252,7 @@ print("pool" in connector_params())
     assert said[:3] == ["undone: 0", "twice: 1", "False"]
 
 
+@pytest.mark.whole
 def test_threads_replace_a_connection_that_the_server_ended(installation: Installation, servers: list[Server]) -> None:
     code = """
 import asyncio
@@ -281,6 +288,7 @@ asyncio.run(main())
     assert said == "True\n"
 
 
+@pytest.mark.whole
 def test_a_worker_needs_postgres_and_redis(tmp_path: Path) -> None:
     alone = Server(folder=tmp_path, prepared=False)
     refused = subprocess.run(
