@@ -132,6 +132,8 @@ async def running(transactional_db: None, monkeypatch: pytest.MonkeyPatch) -> As
     hub.open()
     embedded = EmbeddedRunner(max_runs=settings.OPSCHAT_MAX_RUNS, engine=engine)
     monkeypatch.setattr(runner, "current", embedded)
+    # Pages name the engine of this server before the run does.
+    monkeypatch.setattr(runner, "engine", lambda: engine)
     yield embedded
     engine.go.set()
     await embedded.stop()
