@@ -11,14 +11,14 @@ from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from servestatic.middleware import AsyncServeStaticFileResponse, ServeStaticMiddleware
 
-from conversations import files, threads
+from conversations import downloads, files, threads
 
 
 class PageHandler(ASGIHandler):
     """Views and middleware are synchronous, and run together in a thread that keeps its connection."""
 
-    #: Bytes of a file that are sent at once: a chunk as it was verified, not in pieces.
-    chunk_size = files.CHUNK
+    #: Bytes of a file that are sent at once: as they were read and verified, not in pieces.
+    chunk_size = downloads.TOGETHER * files.CHUNK
 
     def __init__(self) -> None:
         super().__init__()
