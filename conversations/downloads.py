@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -93,8 +93,8 @@ def answer(
     source = _Source(stored, span)
     try:
         entry = began(**({"range": span.header} if span.is_part else {}))
-        file = FileResponse(source.file, content_type=kind.mime)
-        file.streaming_content = source.sent(_Sent(entry, actor, audit.origin_of(request)))
+        file = Download(source.file, content_type=kind.mime)
+        file.send(source.sent(_Sent(entry, actor, audit.origin_of(request))))
     except BaseException:
         source.file.close()
         raise
@@ -118,6 +118,18 @@ def _headed(response: HttpResponseBase, stored: ExportFile) -> HttpResponseBase:
     # Only clients that keep files themselves ask whether theirs is unchanged: nothing stays in a browser's cache.
     response["Cache-Control"] = "private, no-store"
     return response
+
+
+class Download(FileResponse):
+    """A file that is being sent; whoever sends it calls `end`, however that went."""
+
+    def send(self, pieces: AsyncGenerator[bytes]) -> None:
+        self._pieces = pieces
+        self.streaming_content = pieces
+
+    async def end(self) -> None:
+        """Django closes its own iterator alone; ours would write the ledger's entry when its garbage is collected."""
+        await self._pieces.aclose()
 
 
 class _Sent:
@@ -150,7 +162,7 @@ class _Source:
             self.file.close()
             raise
 
-    async def sent(self, end: _Sent) -> AsyncIterator[bytes]:
+    async def sent(self, end: _Sent) -> AsyncGenerator[bytes]:
         """Chunk by chunk, each read and verified when the one before has been taken.
 
         An async iterator, because Django reads a synchronous FileResponse whole into memory under ASGI (measured: 634
