@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -93,8 +93,7 @@ def answer(
     source = _Source(stored, span)
     try:
         entry = began(**({"range": span.header} if span.is_part else {}))
-        file = Download(source.file, content_type=kind.mime)
-        file.send(source.sent(_Sent(entry, actor, audit.origin_of(request))))
+        file = Download(source, end=_Sent(entry, actor, audit.origin_of(request)), mime=kind.mime)
     except BaseException:
         source.file.close()
         raise
@@ -121,15 +120,35 @@ def _headed(response: HttpResponseBase, stored: ExportFile) -> HttpResponseBase:
 
 
 class Download(FileResponse):
-    """A file that is being sent; whoever sends it calls `end`, however that went."""
+    """A file that is being sent; whoever sends it, or can't, calls `end`."""
 
-    def send(self, pieces: AsyncGenerator[bytes]) -> None:
-        self._pieces = pieces
-        self.streaming_content = pieces
+    def __init__(self, source: _Source, *, end: _Sent, mime: str) -> None:
+        super().__init__(source.file, content_type=mime)
+        self._source = source
+        self._end = end
+        self._has_ended = False
+        self.streaming_content = self._pieces()
+
+    async def _pieces(self) -> AsyncIterator[bytes]:
+        """Chunk by chunk, each read and verified when the one before has been taken.
+
+        An async iterator, because Django reads a synchronous FileResponse whole into memory under ASGI (measured: 634
+        MiB for a file of 200 MB).
+        """
+        try:
+            async for piece in self._source.pieces():
+                yield piece
+        finally:
+            await self.end()
 
     async def end(self) -> None:
-        """Django closes its own iterator alone; ours would write the ledger's entry when its garbage is collected."""
-        await self._pieces.aclose()
+        """Writes how the download ended, once: for who stops reading, or has gone before it began, too."""
+        if self._has_ended:
+            return
+        self._has_ended = True
+        self._source.file.close()
+        # The client's going away cancels this task; the entry is written all the same.
+        await asyncio.shield(asyncio.ensure_future(threads.reading(self._end.record, self._source)))
 
 
 class _Sent:
@@ -140,10 +159,11 @@ class _Sent:
         self._actor = actor
         self._origin = origin
 
-    def record(self, n_bytes: int, *, is_whole: bool, why: str) -> None:
-        detail = {"download": str(self._entry.pk), "bytes_sent": n_bytes, "complete": is_whole}
-        if why:
-            detail["why"] = why
+    def record(self, source: _Source) -> None:
+        is_whole = source.n_sent == source.n_bytes
+        detail = {"download": str(self._entry.pk), "bytes_sent": source.n_sent, "complete": is_whole}
+        if source.why:
+            detail["why"] = source.why
         audit.record(
             actor=self._actor, action="export.download_end", object_type="export", object_id=self._entry.object_id,
             outcome=audit.Outcome.OK if is_whole else audit.Outcome.FAILED, origin=self._origin, detail=detail,
@@ -155,36 +175,26 @@ class _Source:
 
     def __init__(self, stored: ExportFile, span: Span) -> None:
         self.file = files.Verified(stored, start=span.start, end=span.end)
-        self._n_bytes = span.end - span.start
+        self.n_bytes = span.end - span.start
+        self.n_sent = 0
+        #: Why it broke off, when that was not the client.
+        self.why = ""
         try:
             self._first = self.file.chunk()
         except BaseException:
             self.file.close()
             raise
 
-    async def sent(self, end: _Sent) -> AsyncGenerator[bytes]:
-        """Chunk by chunk, each read and verified when the one before has been taken.
-
-        An async iterator, because Django reads a synchronous FileResponse whole into memory under ASGI (measured: 634
-        MiB for a file of 200 MB). Whoever stops reading, or is stopped, leaves an entry too.
-        """
-        n_bytes, why = 0, ""
+    async def pieces(self) -> AsyncIterator[bytes]:
         chunk = self._first
         try:
             while chunk:
                 yield chunk
-                n_bytes += len(chunk)
+                self.n_sent += len(chunk)
                 chunk = await self._next()
         except files.Corrupt as error:
-            why = str(error)
+            self.why = str(error)
             raise
-        finally:
-            self.file.close()
-            ending = asyncio.ensure_future(
-                threads.reading(lambda: end.record(n_bytes, is_whole=n_bytes == self._n_bytes, why=why))
-            )
-            # The client's going away cancels this task; the entry is written all the same.
-            await asyncio.shield(ending)
 
     async def _next(self) -> bytes:
         """In a thread when it would wait for a disk or a bucket."""

@@ -5,6 +5,8 @@ Django's own makes a way for each hook of each middleware, in a new thread that 
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Awaitable
 from typing import Any
 
 from django.conf import settings
@@ -24,6 +26,7 @@ class PageHandler(ASGIHandler):
 
     def __init__(self) -> None:
         super().__init__()
+        self._ending: set[asyncio.Task[None]] = set()
         self._files = ServeStaticMiddleware(self._page)
 
     def load_middleware(self, is_async: bool = False) -> None:
@@ -33,8 +36,7 @@ class PageHandler(ASGIHandler):
         try:
             await super().send_response(response, send)
         finally:
-            if isinstance(response, downloads.Download):
-                await response.end()
+            await _end(response)
 
     async def get_response_async(self, request: HttpRequest) -> HttpResponseBase:
         response: HttpResponseBase = await self._files(request)
@@ -44,7 +46,28 @@ class PageHandler(ASGIHandler):
         return response
 
     async def _page(self, request: HttpRequest) -> HttpResponseBase:
-        return await threads.answering(self.get_response, request)
+        answering = asyncio.ensure_future(threads.answering(self.get_response, request))
+        try:
+            return await asyncio.shield(answering)
+        except asyncio.CancelledError:
+            # The client has gone; the thread goes on, and may have begun a download.
+            ending = asyncio.create_task(_end_left(answering))
+            self._ending.add(ending)
+            ending.add_done_callback(self._ending.discard)
+            raise
+
+
+async def _end_left(answering: Awaitable[HttpResponseBase]) -> None:
+    # What fails is logged by Django, which makes an answer of it.
+    response = await answering
+    await _end(response)
+    response.close()
+
+
+async def _end(response: HttpResponseBase) -> None:
+    """Django closes its own iterator alone; a download's would write its entry when its garbage is collected."""
+    if isinstance(response, downloads.Download):
+        await response.end()
 
 
 def security_headers() -> dict[str, str]:

@@ -184,6 +184,19 @@ async def test_who_goes_away_in_the_middle_leaves_how_far_it_came(alice: User, l
     assert len(first["body"]) <= end.detail["bytes_sent"] < size
 
 
+async def test_who_goes_away_before_the_file_is_made_leaves_that_nothing_was_sent(
+    alice: User, long_export: Export
+) -> None:
+    path, cookie = f"/exports/{long_export.pk}/?format=json", await cookie_of(alice)
+    async with calling("GET", path, cookie=cookie):
+        pass
+    async with asyncio.timeout(20):
+        while not (ends := await entries("export.download_end")):
+            await asyncio.sleep(0.01)
+    (begun,), (end,) = await entries("export.download"), ends
+    assert end.detail == {"download": str(begun.pk), "bytes_sent": 0, "complete": False}
+
+
 # -- Tampering -------------------------------------------------------------------------------------------------------
 
 
