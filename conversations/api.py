@@ -9,7 +9,7 @@ from django.views.decorators.http import require_POST, require_safe
 
 from conversations import audit, runner, runs
 from conversations.audit import origin_of
-from conversations.models import Run
+from conversations.models import Run, Visible
 from conversations.requests import error_body, signed_in
 
 _NO_RUN = "There is no such run, or it isn't yours."
@@ -22,10 +22,12 @@ def _error(status: int, code: str, message: str, *, field: str | None = None) ->
 # -- Runs ------------------------------------------------------------------------------------------------------------
 
 
+_visible: Visible[Run] = Visible(lambda: Run.objects.select_related("ask", "answer", "conversation"))
+
+
 @require_safe
 def run_detail(request: HttpRequest, run_id: UUID) -> HttpResponseBase:
-    found = Run.objects.visible_to(request.user).select_related("ask", "answer", "conversation")
-    run = found.filter(pk=run_id).first()
+    run = _visible.get(request.user, run_id)
     if run is None:
         raise Http404(_NO_RUN)
     audit.opened(

@@ -17,7 +17,7 @@ from channels.generic.websocket import AsyncWebsocketConsumer
 from conversations import audit, event_log, fragments, metrics, sessions, threads
 from conversations.fragments import RunState
 from conversations.hub import HEARTBEAT_S, Batch, StoredEvent, hub, topic_of_conversation, topic_of_user
-from conversations.models import Conversation, Run
+from conversations.models import Conversation, Run, Visible
 
 logger = logging.getLogger(__name__)
 
@@ -167,10 +167,13 @@ def _has_left(error: BaseException) -> bool:
     return is_late or isinstance(error, _GONE)
 
 
+_visible: Visible[Conversation] = Visible(Conversation.objects.all)
+
+
 def _opened(scope: Mapping[str, Any], conversation_id: UUID) -> Conversation | None:
     """The conversation, when the user may read it; a reviewer's look at another user's is audited."""
     user = scope["user"]
-    found: Conversation | None = Conversation.objects.visible_to(user).filter(pk=conversation_id).first()
+    found = _visible.get(user, conversation_id)
     if found is not None:
         audit.opened(
             actor=user, owner_id=found.owner_id, object_type="conversation", object_id=found.pk,

@@ -14,6 +14,7 @@ from conversations.exports import Gone, keep_file, left_clean, table_of, unavail
 from conversations.formats.errors import CannotHold
 from conversations.formats.kinds import Format
 from conversations.models import Export, ExportFile
+from conversations.prepared import Prepared
 
 #: Requests that convert, run again or wait for it at once; they hold threads that answer pages.
 _MOST_PLACES = 6
@@ -75,8 +76,13 @@ def file_of(export: Export, wanted: Format) -> ExportFile:
 
 
 def _stored(export: Export, wanted: Format) -> ExportFile | None:
-    found: ExportFile | None = ExportFile.objects.defer(None).filter(export=export, format=wanted.key).first()
-    return found
+    return _of_export.first(export.pk, wanted.key)
+
+
+_of_export: Prepared[ExportFile] = Prepared(
+    lambda export_id, key: ExportFile.objects.defer(None).filter(export=export_id, format=key),
+    lambda: [Export._meta.pk, ExportFile._meta.get_field("format")],
+)
 
 
 @contextmanager

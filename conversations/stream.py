@@ -25,7 +25,7 @@ from django.shortcuts import resolve_url
 
 from conversations import audit, event_log, metrics, requests, runner, runs, sessions, threads, tokens
 from conversations.hub import StoredEvent
-from conversations.models import Conversation, Run
+from conversations.models import Conversation, Run, Visible
 
 logger = logging.getLogger(__name__)
 
@@ -247,9 +247,12 @@ async def _follow(scope: Scope, receive: Receive, send: Send) -> None:
     await _until_gone(receive, _stream(send, run.pk, after=after), _until_refused(scope, user.pk, run.pk))
 
 
+_visible: Visible[Run] = Visible(lambda: Run.objects.select_related("conversation"))
+
+
 def _visible_run(user: AbstractBaseUser | AnonymousUser, scope: Scope) -> Run | None:
     """The run; a reviewer's look at another user's is audited, a reader that only comes back for the rest is not."""
-    run: Run | None = Run.objects.visible_to(user).select_related("conversation").filter(pk=scope["run_id"]).first()
+    run = _visible.get(user, scope["run_id"])
     if run is not None:
         audit.opened(
             actor=user, owner_id=run.conversation.owner_id, object_type="conversation", object_id=run.conversation_id,

@@ -14,6 +14,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from conversations.models import ApiToken
+from conversations.prepared import Prepared
 
 #: Characters of a label.
 MAX_LABEL = 60
@@ -91,9 +92,13 @@ def find(text: str) -> ApiToken | None:
 
 def valid(text: str) -> ApiToken | None:
     """As `find`, for who only looks whether it still is: no use is noted."""
-    found = ApiToken.objects.live().select_related("user").filter(digest=_digest(text), user__is_active=True)
-    token: ApiToken | None = next(iter(found), None)
-    return token
+    return _valid.first(_digest(text), timezone.now())
+
+
+_valid: Prepared[ApiToken] = Prepared(
+    lambda digest, now: ApiToken.objects.live(now).select_related("user").filter(digest=digest, user__is_active=True),
+    lambda: [ApiToken._meta.get_field("digest"), ApiToken._meta.get_field("expires_at")],
+)
 
 
 def revoke(*, token: ApiToken) -> bool:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from conversations.models.access import REVIEW, OwnedQuerySet
+from conversations.models.access import REVIEW, OwnedQuerySet, Visible
 from conversations.models.accounts import ApiToken, BrowserSession
 from conversations.models.chat import (
     AuditEntry,
@@ -38,4 +38,5 @@ __all__ = [
     "RunEvent",
     "RunQuerySet",
     "StageRun",
+    "Visible",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from datetime import datetime
 from importlib import import_module
 from typing import Any, Self
 
@@ -18,9 +19,9 @@ from conversations.models.access import OwnedQuerySet
 class TokenQuerySet(OwnedQuerySet):
     owner_path = "user"
 
-    def live(self) -> Self:
+    def live(self, now: datetime | None = None) -> Self:
         """Neither expired nor revoked."""
-        return self.filter(Q(expires_at=None) | Q(expires_at__gt=timezone.now()), revoked_at=None)
+        return self.filter(Q(expires_at=None) | Q(expires_at__gt=now or timezone.now()), revoked_at=None)
 
 
 class ApiToken(models.Model):

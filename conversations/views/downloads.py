@@ -18,7 +18,7 @@ from conversations.audit import Outcome, origin_of
 from conversations.formats import kinds
 from conversations.formats.errors import CannotHold
 from conversations.formats.kinds import Format
-from conversations.models import AuditEntry, Export, ExportFile, ExportLink
+from conversations.models import AuditEntry, Export, ExportFile, ExportLink, Visible
 from conversations.requests import refusal, signed_in
 
 NO_EXPORT = "There is no such export, or it isn't yours."
@@ -49,7 +49,7 @@ def export_download(request: HttpRequest, export_id: UUID) -> HttpResponseBase:
     """The file in the format asked for, made when it is the first time. The ledger's entry is written before the first
     byte, for refused requests too."""
     action = "export.check" if request.method == "HEAD" else "export.download"
-    return _answered(request, export_id, action, lambda export: _file(request, export, action))
+    return _answered(request, export_id, action, lambda export: _file(request, export, action), among=_downloadable)
 
 
 def _file(request: HttpRequest, export: Export, action: str) -> HttpResponseBase:
@@ -123,9 +123,11 @@ def _corrupt(error: files.Corrupt) -> _Refused:
     return _Refused(500, "corrupt_export", f"{error} Tell your administrator.", why=str(error))
 
 
-def _answered(request: HttpRequest, export_id: UUID, action: str, answer: Answer) -> HttpResponseBase:
+def _answered(
+    request: HttpRequest, export_id: UUID, action: str, answer: Answer, *, among: Visible[Export] | None = None
+) -> HttpResponseBase:
     """The answer for an export that the caller may read; every refusal is in the ledger."""
-    export = visible_export(request, export_id, action)
+    export = visible_export(request, export_id, action, among=among)
     try:
         _require(export)
         return answer(export)
@@ -148,10 +150,23 @@ def _refusal(request: HttpRequest, refused: _Refused) -> HttpResponse:
     return response
 
 
-def visible_export(request: HttpRequest, export_id: UUID, action: str) -> Export:
+_visible: Visible[Export] = Visible(lambda: Export.objects.select_related("run__conversation"))
+
+
+#: Without what only pages show: rows, the query, and the run's answer.
+_downloadable: Visible[Export] = Visible(
+    lambda: Export.objects.select_related("run__conversation").only(
+        *("owner", "name", "columns", "n_rows", "deleted_at", "expires_at", "unavailable"),
+        *("run__conversation__held_at",),
+    )
+)
+
+
+def visible_export(
+    request: HttpRequest, export_id: UUID, action: str, *, among: Visible[Export] | None = None
+) -> Export:
     """The export, when the caller may read it; else Http404, and the refusal is in the ledger."""
-    visible = Export.objects.visible_to(request.user).select_related("run__conversation")
-    export: Export | None = visible.filter(pk=export_id).first()
+    export = (among or _visible).get(request.user, export_id)
     if export is None:
         exists = Export.objects.filter(pk=export_id).exists()
         _record(request, action, export_id, Outcome.DENIED if exists else Outcome.NOT_FOUND)
