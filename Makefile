@@ -19,14 +19,14 @@ help: ## Show this list
 run: ## Start opschat on http://127.0.0.1:8000; ARGS="--server uvicorn" chooses the other server
 	@exec $(BOOTSTRAP) -- manage.py serve $(value ARGS)
 
-test: ## Run all tests, on SQLite and on PostgreSQL; ARGS go to pytest
+test: ## Run the tests, on SQLite and on PostgreSQL; ARGS go to pytest
 	@$(BOOTSTRAP) --dev -- -m tests.browser.chromium
 	@OPSCHAT_TEST_DB=sqlite $(PYTEST) $(TOGETHER) $(value ARGS)
 	@OPSCHAT_TEST_DB=postgres $(PYTEST) $(TOGETHER) $(value ARGS)
 
 test-long: ## Run what takes long, the fault tests, and every browser and process test on PostgreSQL: up to 45 minutes; ARGS go to pytest
 	@$(BOOTSTRAP) --dev -- -m tests.browser.chromium
-	@OPSCHAT_TEST_DB=sqlite $(PYTEST) $(or $(value ARGS),tests/long)
+	@OPSCHAT_TEST_DB=sqlite OPSCHAT_TEST_ALL=1 $(PYTEST) $(or $(value ARGS),tests/long)
 	@$(if $(value ARGS),,OPSCHAT_TEST_DB=sqlite OPSCHAT_TEST_ALL=1 $(PYTEST) $(TOGETHER) -m whole tests)
 	@$(if $(value ARGS),,OPSCHAT_TEST_DB=postgres OPSCHAT_TEST_ALL=1 $(PYTEST) $(TOGETHER) $(ON_POSTGRES))
 

@@ -127,6 +127,8 @@ class Download(FileResponse):
         self._source = source
         self._end = end
         self._has_ended = False
+        #: Whether the client has gone: a server takes pieces for it all the same.
+        self.is_left: Callable[[], bool] = lambda: False
         self.streaming_content = self._pieces()
 
     async def _pieces(self) -> AsyncIterator[bytes]:
@@ -138,6 +140,9 @@ class Download(FileResponse):
         try:
             async for piece in self._source.pieces():
                 yield piece
+                if self.is_left():
+                    return
+                self._source.n_sent += len(piece)
         finally:
             await self.end()
 
@@ -146,9 +151,15 @@ class Download(FileResponse):
         if self._has_ended:
             return
         self._has_ended = True
-        self._source.file.close()
         # The client's going away cancels this task; the entry is written all the same.
-        await asyncio.shield(asyncio.ensure_future(threads.reading(self._end.record, self._source)))
+        await asyncio.shield(asyncio.ensure_future(threads.reading(self._finish)))
+
+    def _finish(self) -> None:
+        """In a thread: another one may still be reading, and who closes the file waits for it."""
+        try:
+            self._source.file.close()
+        finally:
+            self._end.record(self._source)
 
 
 class _Sent:
@@ -176,7 +187,8 @@ class _Source:
     def __init__(self, stored: ExportFile, span: Span) -> None:
         self.file = files.Verified(stored, start=span.start, end=span.end)
         self.n_bytes = span.end - span.start
-        self.n_sent = 0
+        #: Bytes that a server has taken, and that are still to be read.
+        self.n_sent, self._left = 0, self.n_bytes
         #: Why it broke off, when that was not the client.
         self.why = ""
         try:
@@ -189,17 +201,16 @@ class _Source:
         chunk = self._first
         try:
             while chunk:
+                self._left -= len(chunk)
                 yield chunk
-                self.n_sent += len(chunk)
-                chunk = await self._next()
+                chunk = await self._next() if self._left else b""
         except files.Corrupt as error:
             self.why = str(error)
             raise
 
     async def _next(self) -> bytes:
         """In a thread when it would wait for a disk or a bucket."""
-        if not self.file.is_at_hand(together=TOGETHER):
-            return await threads.reading(self.file.chunk)
         # A server may take piece after piece without ever letting others have their turn.
         await asyncio.sleep(0)
-        return self.file.chunk(together=TOGETHER)
+        at_hand = self.file.chunks_at_hand(TOGETHER)
+        return await threads.reading(self.file.chunk) if at_hand is None else at_hand

@@ -35,6 +35,8 @@ logger = logging.getLogger(__name__)
 BEAT_S = 1.0
 #: Seconds between two looks for runs whose owner was lost.
 RECONCILE_S = 1.0
+#: Seconds from the start to the first look for expired exports, and between two of them.
+FIRST_EXPIRY_S, EXPIRY_S = 60.0, 24 * 3600.0
 #: Every so many of these looks also finds queued runs that nobody was told of.
 _LOST_KICKS_EVERY = 10
 #: Seconds for which the expected durations are kept.
@@ -78,7 +80,7 @@ class Executor:
         self._expected_at = float("-inf")
         self._is_stopping = False
         self._loops = [asyncio.create_task(work(), name=work.__name__) for work in (self._beats, self._reconciles)]
-        self._loops.append(asyncio.create_task(self._sweeps(), name="sweep"))
+        self._loops.append(asyncio.create_task(self._tidies(), name="tidy"))
         for loop in self._loops:
             loop.add_done_callback(_log_death)
         self._writer.start()
@@ -250,8 +252,27 @@ class Executor:
             going.cancel_asked_at = held.cancels[run.pk]
             going.stop()
 
-    async def _sweeps(self) -> None:
-        """Once: files of exports that a killed process had begun, maybe this one's predecessor."""
+    async def _tidies(self) -> None:
+        """At the start what a killed process had begun to write, then, each day, what has expired."""
+        await self._sweep()
+        wait_s = FIRST_EXPIRY_S
+        while True:
+            await asyncio.sleep(wait_s)
+            wait_s = EXPIRY_S
+            await self._expire()
+
+    async def _expire(self) -> None:
+        """Other processes do the same: what one has deleted is no more for the others."""
+        try:
+            found = await threads.working(lambda: exports.expire(is_over=lambda: self._is_stopping))
+        except (DatabaseError, OSError):
+            logger.exception("What has expired could not be deleted; it goes with the next try, in a day")
+            return
+        if found.n_exports or found.n_orphans:
+            logger.info("%d expired exports and %d files of none deleted", found.n_exports, found.n_orphans)
+
+    async def _sweep(self) -> None:
+        """Files of exports that a killed process had begun, maybe this one's predecessor."""
         try:
             n_left = await threads.working(files.sweep)
         except OSError:

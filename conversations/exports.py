@@ -11,6 +11,7 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from io import BufferedReader
+from itertools import takewhile
 from typing import Any
 from uuid import UUID
 
@@ -308,13 +309,19 @@ class Expired:
 _ORPHAN_S = 24 * 3600.0
 
 
-def expire(*, now: datetime | None = None, dry_run: bool = False) -> Expired:
-    """Deletes the files of expired exports, and files that no export needs; the rows and the ledger stay."""
+def expire(
+    *, now: datetime | None = None, dry_run: bool = False, is_over: Callable[[], bool] = lambda: False
+) -> Expired:
+    """Deletes the files of expired exports, and files that no export needs; the rows and the ledger stay.
+
+    `is_over` is asked before each and ends it early: what is left goes the next time.
+    """
     due = Export.objects.filter(deleted_at=None, expires_at__lte=now or timezone.now())
     n_held = due.filter(run__conversation__held_at__isnull=False).count()
     n_exports = n_bytes = 0
     # Not an iterator: SQLite lets nobody write who still reads, when others have written meanwhile.
-    for export_id in list(due.filter(run__conversation__held_at=None).order_by("pk").values_list("pk", flat=True)):
+    ids = list(due.filter(run__conversation__held_at=None).order_by("pk").values_list("pk", flat=True))
+    for export_id in takewhile(lambda _: not is_over(), ids):
         export = Export.objects.prefetch_related("files").get(pk=export_id)
         try:
             if not dry_run:
@@ -324,12 +331,13 @@ def expire(*, now: datetime | None = None, dry_run: bool = False) -> Expired:
             continue
         n_exports += 1
         n_bytes += sum(file.n_bytes for file in export.files.all())
-    return Expired(n_exports=n_exports, n_bytes=n_bytes, n_held=n_held, n_orphans=_orphans(dry_run=dry_run))
+    n_orphans = _orphans(dry_run=dry_run, is_over=is_over)
+    return Expired(n_exports=n_exports, n_bytes=n_bytes, n_held=n_held, n_orphans=n_orphans)
 
 
-def _orphans(*, dry_run: bool) -> int:
+def _orphans(*, dry_run: bool, is_over: Callable[[], bool]) -> int:
     n_orphans = 0
-    for path in list(files.addresses()):
+    for path in takewhile(lambda _: not is_over(), list(files.addresses())):
         # A look at the rows first: it costs less than one at a file in a bucket.
         if ExportFile.objects.filter(path=path).exists() or files.age_s(path) < _ORPHAN_S:
             continue

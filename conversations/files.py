@@ -264,11 +264,13 @@ class Verified(io.RawIOBase):
         self._end = stored.n_bytes if end is None else end
         self._file = _opened(stored)
         self._descriptor = _descriptor_of(self._file)
+        self._buffer = bytearray()
         try:
+            #: Where the file is read next; not known.
+            self._at = -1
             if len(self._digests) != _DIGEST * -(-stored.n_bytes // CHUNK):
                 self._digests = _digests_of_whole(self._file, stored)
             self._number = start // CHUNK
-            self._file.seek(self._number * CHUNK)
             self._skip = start - self._number * CHUNK
         except BaseException:
             self._file.close()
@@ -278,28 +280,49 @@ class Verified(io.RawIOBase):
     def readable(self) -> bool:
         return True
 
-    def is_at_hand(self, *, together: int = 1) -> bool:
-        """Whether the next chunks lie in this machine's memory: to read and verify them takes no longer than to go to a
-        thread and back. False where that can't be known: files elsewhere, systems that don't tell."""
-        first = self._number * CHUNK
-        ends = first, min(first + together * CHUNK, self._n_bytes) - 1
-        return self._descriptor is not None and all(_is_in_memory(self._descriptor, at) for at in ends)
+    def chunk(self) -> bytes:
+        """The next bytes, at most `CHUNK`; empty at the end."""
+        first, n_bytes = self._next(1)
+        if not n_bytes:
+            return b""
+        if self._at != first:
+            self._file.seek(first)
+        content = _read_all(self._file, n_bytes)
+        self._at = first + len(content)
+        return self._verified(first, n_bytes, content)
 
-    def chunk(self, *, together: int = 1) -> bytes:
-        """The next bytes, at most `together` times `CHUNK`; empty at the end."""
+    def chunks_at_hand(self, most: int) -> bytes | None:
+        """The next bytes, at most `most` times `CHUNK`, if all of them lie in this machine's memory: to read and verify
+        them takes no longer than to go to a thread and back. None where they don't, or where that can't be known: files
+        elsewhere, systems that don't tell."""
+        first, n_bytes = self._next(most)
+        if self._descriptor is None or not n_bytes:
+            return None
+        if len(self._buffer) < n_bytes:
+            self._buffer = bytearray(n_bytes)
+        with memoryview(self._buffer)[:n_bytes] as place:
+            try:
+                is_whole = os.preadv(self._descriptor, [place], first, os.RWF_NOWAIT) == n_bytes
+            except OSError:
+                is_whole = False
+            return self._verified(first, n_bytes, bytes(place)) if is_whole else None
+
+    def _next(self, n_chunks: int) -> tuple[int, int]:
+        """Where the next chunks begin, and how many bytes they have; 0 at the end."""
         first = self._number * CHUNK
         if first + self._skip >= self._end:
-            return b""
-        n_chunks = min(together, -(-(self._end - first) // CHUNK))
-        content = _read_all(self._file, min(n_chunks * CHUNK, self._n_bytes - first))
-        for at in range(0, len(content), CHUNK):
+            return first, 0
+        wanted = min(n_chunks, -(-(self._end - first) // CHUNK))
+        return first, min(wanted * CHUNK, self._n_bytes - first)
+
+    def _verified(self, first: int, n_bytes: int, content: bytes) -> bytes:
+        """What is wanted of the chunks before the first that is wrong or cut off. Raises Corrupt when all are."""
+        for at in range(0, n_bytes, CHUNK):
             known = self._digests[self._number * _DIGEST : (self._number + 1) * _DIGEST]
             if hashlib.sha256(memoryview(content)[at : at + CHUNK]).digest() != known:
                 if not at:
                     raise Corrupt("The stored file is not what was written.")
-                # The chunks before it are right.
                 content = content[:at]
-                self._file.seek(first + at)
                 break
             self._number += 1
         wanted = content[self._skip : self._end - first]
@@ -337,14 +360,6 @@ def _descriptor_of(file: Any) -> int | None:
         return int(file.fileno()) if hasattr(os, "preadv") and hasattr(os, "RWF_NOWAIT") else None
     except (AttributeError, OSError):
         return None
-
-
-def _is_in_memory(descriptor: int, at: int) -> bool:
-    """Whether the byte can be read without waiting for a disk."""
-    try:
-        return os.preadv(descriptor, [bytearray(1)], at, os.RWF_NOWAIT) == 1
-    except OSError:
-        return False
 
 
 def _digests_of_whole(file: Any, stored: Stored) -> bytes:

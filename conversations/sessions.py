@@ -1,11 +1,13 @@
 """Browser sessions: Django's database engine with the user beside each session, so that all of a user's can be ended.
 
-Also who asks again: a socket or a stream outlives the request that opened it, so it looks each `RECHECK_S` whether its
-viewer may still see what it shows, and at once when this process ends a session or revokes a token.
+Also who asks again: a socket or a stream outlives the request that opened it, so it looks soon after
+it opened and then each `RECHECK_S` whether its viewer may still see what it shows, and at once when a session is ended
+or a token revoked.
 """
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeVar, cast
@@ -23,8 +25,8 @@ from conversations.models import BrowserSession
 
 #: Seconds between two looks whether a viewer may still see what it sees.
 RECHECK_S = 60.0
-#: Seconds to the first one.
-_SOON_S = 1.0
+#: Seconds to the first one, between these: after a restart all viewers come at once.
+_SOON_S = 1.0, 3.0
 
 R = TypeVar("R")
 
@@ -81,7 +83,7 @@ async def until_refused(user_id: int, look: Callable[..., R | None], *args: Any)
     with hub.subscribe(topic_of_account(user_id)) as viewer:
         # Access may have ended since the caller was let in and before it was told anything: looked at soon, but not
         # beside its first event.
-        wait_s = min(_SOON_S, RECHECK_S)
+        wait_s = min(random.uniform(*_SOON_S), RECHECK_S)  # noqa: S311  no secret
         while not hub.is_closed:
             if not viewer.lagged:
                 await viewer.next(timeout_s=wait_s)

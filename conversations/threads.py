@@ -14,13 +14,12 @@ import contextvars
 import select
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from threading import Barrier
 from typing import Any, TypeVar
 
 from django.db import connections
-from django.db.backends.base.base import BaseDatabaseWrapper
 
 T = TypeVar("T")
 
@@ -29,18 +28,21 @@ class Threads:
     """A named pool. `await pool(function, *args)` runs the function in one of its threads."""
 
     def __init__(self, name: str, *, size: int) -> None:
-        self._size = size
+        self.size = size
         self._pool = ThreadPoolExecutor(size, thread_name_prefix=name)
 
     async def __call__(self, function: Callable[..., T], /, *args: Any) -> T:
         """What the function returns or raises. Cancelling the caller doesn't stop a function that has begun."""
-        context = contextvars.copy_context()
-        return await asyncio.get_running_loop().run_in_executor(self._pool, context.run, _clean, function, args)
+        return await asyncio.wrap_future(self.submit(function, *args))
+
+    def submit(self, function: Callable[..., T], /, *args: Any) -> Future[T]:
+        """The same for who has to know whether it has begun: the future can't be cancelled any more then."""
+        return self._pool.submit(contextvars.copy_context().run, _clean, function, args)
 
     def close_connections(self) -> None:
         """Each thread gives back its connection, when nothing runs in the pool: before a database is dropped."""
-        together = Barrier(self._size)
-        for done in [self._pool.submit(_close, together) for _ in range(self._size)]:
+        together = Barrier(self.size)
+        for done in [self._pool.submit(_close, together) for _ in range(self.size)]:
             done.result()
 
 
@@ -76,12 +78,15 @@ def _clean(function: Callable[..., T], args: tuple[Any, ...]) -> T:
     return function(*args)
 
 
-def _has_heard(connection: BaseDatabaseWrapper) -> bool:
+def _has_heard(connection: Any) -> bool:
     """Something came from the server although nothing was asked: mostly that it ends the connection. Microseconds."""
     if connection.vendor != "postgresql" or connection.connection is None:
         return False
     socket = select.poll()
-    socket.register(connection.connection.fileno(), select.POLLIN)
+    try:
+        socket.register(connection.connection.fileno(), select.POLLIN)
+    except connection.Database.Error:  # it has lost its socket already
+        return True
     return bool(socket.poll(0))
 
 

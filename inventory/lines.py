@@ -20,7 +20,7 @@ from inventory.models import AssetQuerySet, AttributeText
 #: PostgreSQL allows 1,664 columns in one SELECT, and pays for each: above this all attributes are read at once.
 MAX_COLUMNS = 200
 #: The csv module refuses longer cells unless it is told; PostgreSQL's are at most as long.
-_LONGEST_CELL = 2**30
+_LONGEST_CELL = 2**27
 #: Ends the line of a row that the database could draw: the mark, its last column, is null.
 _DRAWN = b",\n"
 
@@ -53,7 +53,7 @@ def drawn(assets: AssetQuerySet, fields: Sequence[FieldSpec], n_cells: int) -> I
     except EmptyResultSet:
         return
     connection = connections[assets.db]
-    with connection.wrap_database_errors, connection.cursor() as cursor, cursor.copy(statement, params) as copy:
+    with connection.wrap_database_errors, connection.cursor() as cursor, cursor.cursor.copy(statement, params) as copy:
         # One row each: the protocol says so.
         for number, line in enumerate(map(bytes, copy)):
             if number >= n_cells and line.endswith(_DRAWN):

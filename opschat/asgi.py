@@ -19,7 +19,7 @@ import django
 django.setup(set_prefix=False)
 
 from conversations import runner  # noqa: E402  needs Django set up
-from conversations.handler import PageHandler  # noqa: E402
+from conversations.handler import PageHandler, is_settling, settle  # noqa: E402
 from conversations.hub import hub  # noqa: E402
 from conversations.routing import protocols  # noqa: E402
 
@@ -50,6 +50,7 @@ async def _lifespan(receive: Any, send: Any) -> None:
             await send({"type": "lifespan.startup.complete"})
         else:
             await runner.stop()
+            await settle()
             await send({"type": "lifespan.shutdown.complete"})
             return
 
@@ -89,10 +90,11 @@ def _hook_into_reactor() -> None:
     async def stop() -> None:
         await runner.stop()
         # A process that ends with a socket's task pending dies in the interpreter's clean-up (measured: exit -11).
-        others = asyncio.all_tasks(loop) - {asyncio.current_task()}
+        others = {task for task in asyncio.all_tasks(loop) if not is_settling(task)} - {asyncio.current_task()}
         for task in others:
             task.cancel()
         await asyncio.gather(*others, return_exceptions=True)
+        await settle()
 
     def started() -> None:
         starting.append(loop.create_task(start()))

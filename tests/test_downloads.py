@@ -8,10 +8,12 @@ import hashlib
 import io
 import json
 import stat
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.conf import settings
@@ -184,17 +186,39 @@ async def test_who_goes_away_in_the_middle_leaves_how_far_it_came(alice: User, l
     assert len(first["body"]) <= end.detail["bytes_sent"] < size
 
 
-async def test_who_goes_away_before_the_file_is_made_leaves_that_nothing_was_sent(
-    alice: User, long_export: Export
+async def test_who_goes_away_while_the_file_is_made_leaves_that_nothing_was_sent(
+    alice: User, long_export: Export, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, cookie = f"/exports/{long_export.pk}/?format=json", await cookie_of(alice)
+    begun, file_of_export = threading.Event(), conversions.file_of
+
+    def told(*args: Any) -> ExportFile:
+        begun.set()
+        return file_of_export(*args)
+
+    monkeypatch.setattr(conversions, "file_of", told)
     async with calling("GET", path, cookie=cookie):
-        pass
+        assert await asyncio.to_thread(begun.wait, 20)
     async with asyncio.timeout(20):
         while not (ends := await entries("export.download_end")):
             pass
-    (begun,), (end,) = await entries("export.download"), ends
-    assert end.detail == {"download": str(begun.pk), "bytes_sent": 0, "complete": False}
+    (entry,), (end,) = await entries("export.download"), ends
+    assert end.detail == {"download": str(entry.pk), "bytes_sent": 0, "complete": False}
+
+
+async def test_what_waits_for_a_thread_is_forgotten_when_its_client_goes(alice: User, running: EmbeddedRunner) -> None:
+    export, cookie = await exported(alice), await cookie_of(alice)
+    go = threading.Event()
+    busy = [threads.answering.submit(go.wait, 30) for _ in range(threads.answering.size)]
+    try:
+        async with calling("GET", f"/exports/{export.pk}/", cookie=cookie):
+            pass
+    finally:
+        go.set()
+    await asyncio.gather(*map(asyncio.wrap_future, busy))
+    # Behind whatever was in line.
+    await asyncio.gather(*(threads.answering(lambda: None) for _ in range(threads.answering.size)))
+    assert await entries("export.download") == []
 
 
 # -- Tampering -------------------------------------------------------------------------------------------------------
@@ -233,6 +257,24 @@ async def test_no_byte_of_a_changed_chunk_leaves(alice: User, long_export: Expor
     assert b"".join(received) == whole[: 2 * files.CHUNK]
     (end,) = await entries("export.download_end")
     assert (end.outcome, end.detail["why"]) == ("failed", "The stored file is not what was written.")
+
+
+async def test_a_file_that_is_cut_off_while_it_is_read_is_not_taken_for_its_end(
+    alice: User, long_export: Export
+) -> None:
+    stored = await threads.reading(lambda: ExportFile.objects.defer(None).get(export=long_export))
+    for read_on in (files.Verified.chunk, lambda file: file.chunks_at_hand(2)):
+        file = files.Verified(stored)
+        assert len(file.chunk()) == files.CHUNK
+        path = await file_of(long_export)
+        content = path.read_bytes()
+        with path.open("r+b") as cut:
+            cut.truncate(0)
+        with pytest.raises(files.Corrupt):
+            # What isn't there isn't at hand.
+            read_on(file) or file.chunk()
+        path.write_bytes(content)
+        file.close()
 
 
 async def test_no_format_is_made_of_a_changed_file(alice: User, running: EmbeddedRunner) -> None:

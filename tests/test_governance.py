@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import io
 import os
@@ -16,7 +17,7 @@ from django.contrib.auth.models import Permission, User
 from django.core.management import CommandError, call_command
 from django.utils import timezone
 
-from conversations import again, copying, exports, files, holds, threads
+from conversations import again, copying, execution, exports, files, holds, threads
 from conversations.audit import Origin
 from conversations.formats.comparing import compare
 from conversations.models import Conversation, Export
@@ -25,6 +26,7 @@ from conversations.runner import EmbeddedRunner
 from tests.calls import ask, call, cookie_of
 from tests.exporting import browse, entries, exported, path_of
 from tests.formats.tables import given, text_columns
+from tests.test_runner import engine_of
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -244,6 +246,24 @@ async def test_an_expired_exports_file_goes_and_its_ledger_stays(alice: User, ru
     assert (entry.actor_name, entry.object_id) == ("", str(export.pk))
     assert len(await entries("export.create")) == 2
     assert "ended " in (await browse(alice, "GET", "/exports/")).text
+
+
+async def test_what_executes_runs_deletes_what_has_expired_by_itself(
+    alice: User, running: EmbeddedRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    export = await changed(await exported(alice), expires_at=timezone.now() - timedelta(seconds=1))
+    path = await threads.reading(path_of, export)
+    assert (await threads.reading(lambda: exports.expire(is_over=lambda: True))).n_exports == 0
+    assert path.exists()
+    monkeypatch.setattr(execution, "FIRST_EXPIRY_S", 0.0)
+    executor = execution.Executor(engine=engine_of(running), enqueue=running.enqueue)
+    try:
+        async with asyncio.timeout(10):
+            while not await entries("export.expire"):
+                pass
+    finally:
+        await executor.stop()
+    assert not path.exists()
 
 
 async def test_exports_are_kept_as_long_as_the_setting_says(

@@ -92,7 +92,7 @@ def bare_copy(folder: Path) -> int:
     """The same query by PostgreSQL alone, values as it writes them."""
     sql, params = _rows().query.sql_with_params()
     with connection.cursor() as cursor, (folder / "bare.csv").open("wb") as file:
-        with cursor.copy(f"COPY ({sql}) TO STDOUT (FORMAT csv, HEADER true)", params) as copy:
+        with cursor.cursor.copy(f"COPY ({sql}) TO STDOUT (FORMAT csv, HEADER true)", params) as copy:
             for part in copy:
                 file.write(part)
         return int(cursor.rowcount)

@@ -28,7 +28,7 @@ class ExportSink(Protocol):
     async def store(
         self, result: TableResult, *, source: str, tool: str, query: Json, title: str, progress: Progress
     ) -> StoredExport:
-        """Reads `result.open_rows()` to its end. All or nothing: when it raises, no file is left."""
+        """Reads the rows of `result` to their end. All or nothing: when it raises, no file is left."""
         ...
 
 

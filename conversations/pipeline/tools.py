@@ -181,14 +181,15 @@ class Column:
 
 @dataclass(frozen=True, kw_only=True)
 class TableResult:
-    """Rows or groups, not yet read. `open_rows` is called once, in a worker thread, and may touch a database."""
+    """Rows or groups, not yet read. Either `open_rows` or `open_lines` is called, once, in a worker thread, and may
+    touch a database."""
 
     kind: Literal["rows", "groups"]
     columns: tuple[Column, ...]
     open_rows: Callable[[], Iterator[Sequence[Cell]]]
     #: Rows that meet the filters, before any limit; groups before the limit.
     matched: int
-    #: Rows that `open_rows` is expected to give: `matched` or the limit. For progress only.
+    #: Rows that are expected: `matched` or the limit. For progress only.
     expected: int | None = None
     #: The columns an answer shows; empty: the first eight.
     preview_columns: tuple[str, ...] = ()

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
@@ -131,6 +132,14 @@ def test_the_database_draws_where_it_can() -> None:
         first, *rest = result.open_lines(1)
         assert not isinstance(first, str)
         assert all(isinstance(row, str) and ",2026-01-02," in row for row in rest)
+
+
+@pytest.mark.django_db
+def test_it_is_written_where_queries_are_logged() -> None:
+    Asset.objects.bulk_create([Asset(name=f"n{n}") for n in range(20)])
+    # As DEBUG does it.
+    with CaptureQueriesContext(connection):
+        check(asked())
 
 
 @pytest.mark.django_db(transaction=True)
