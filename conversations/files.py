@@ -266,12 +266,9 @@ class Verified(io.RawIOBase):
         self._descriptor = _descriptor_of(self._file)
         self._buffer = bytearray()
         try:
-            #: Where the file is read next; not known.
-            self._at = -1
             if len(self._digests) != _DIGEST * -(-stored.n_bytes // CHUNK):
                 self._digests = _digests_of_whole(self._file, stored)
-            self._number = start // CHUNK
-            self._skip = start - self._number * CHUNK
+            self._number, self._skip = divmod(start, CHUNK)
         except BaseException:
             self._file.close()
             raise
@@ -285,11 +282,8 @@ class Verified(io.RawIOBase):
         first, n_bytes = self._next(1)
         if not n_bytes:
             return b""
-        if self._at != first:
-            self._file.seek(first)
-        content = _read_all(self._file, n_bytes)
-        self._at = first + len(content)
-        return self._verified(first, n_bytes, content)
+        self._file.seek(first)
+        return self._verified(first, n_bytes, _read_all(self._file, n_bytes))
 
     def chunks_at_hand(self, most: int) -> bytes | None:
         """The next bytes, at most `most` times `CHUNK`, if all of them lie in this machine's memory: to read and verify
@@ -301,11 +295,10 @@ class Verified(io.RawIOBase):
         if len(self._buffer) < n_bytes:
             self._buffer = bytearray(n_bytes)
         with memoryview(self._buffer)[:n_bytes] as place:
-            try:
-                is_whole = os.preadv(self._descriptor, [place], first, os.RWF_NOWAIT) == n_bytes
-            except OSError:
-                is_whole = False
-            return self._verified(first, n_bytes, bytes(place)) if is_whole else None
+            with suppress(OSError):
+                if os.preadv(self._descriptor, [place], first, os.RWF_NOWAIT) == n_bytes:
+                    return self._verified(first, n_bytes, bytes(place))
+            return None
 
     def _next(self, n_chunks: int) -> tuple[int, int]:
         """Where the next chunks begin, and how many bytes they have; 0 at the end."""
