@@ -115,7 +115,8 @@ def collected(*arguments: str, database: str, **variables: str) -> subprocess.Co
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
     return subprocess.run(
         [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider", *arguments],
-        cwd=ROOT, env={**without_settings(environment), "OPSCHAT_TEST_DB": database, **variables},
+        cwd=ROOT,
+        env={**without_settings(environment), "OPSCHAT_TEST_DB": database, "OPSCHAT_TEST_ALL": "", **variables},
         capture_output=True, text=True, check=False, timeout=100,
     )  # fmt: skip
 
